@@ -1,0 +1,46 @@
+# Everything runs in one virtual environment, made on first use and renewed when its inputs change.
+VENV ?= .venv
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+NOTEBOOKS = $(wildcard tutorials/*.ipynb notebooks/*.ipynb notebooks/*/*.ipynb)
+LESSONS = $(wildcard tutorials/*.ipynb)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check tutorials docs bench clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: $(STAMP) ## make the virtual environment ($(VENV)) and install everything, pinned
+
+$(STAMP): constraints.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "No python3.11 found; install Python 3.11 or pass PYTHON=/path/to/python." >&2; exit 1; }
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,docs,notebooks]"
+	@touch $@
+
+demo: $(STAMP) ## CMRM on the shipped model organism: table, report, figures
+	$(BIN)/cmrm demo
+
+test: $(STAMP) ## the whole test suite, with line and branch coverage
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --cov --cov-report=term --cov-report=json $(ARGS)
+
+check: $(STAMP) ## lint, format, types, layers, notebooks stripped
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+	$(if $(NOTEBOOKS),$(BIN)/nbstripout --verify $(NOTEBOOKS))
+
+tutorials: $(STAMP) ## execute every lesson
+	$(if $(LESSONS),OMP_NUM_THREADS=2 $(BIN)/python -m pytest -o addopts= --nbmake --nbmake-timeout=600 $(LESSONS),@echo "No lessons yet.")
+
+docs: $(STAMP) ## build the pages into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+bench: $(STAMP) ## speed and memory, side by side with bare hooks
+	$(BIN)/python -m benchmarks
+
+clean: ## remove what was built, not the virtual environment
+	rm -rf site build dist htmlcov .coverage coverage.json .pytest_cache .ruff_cache .import_linter_cache
