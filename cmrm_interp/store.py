@@ -159,7 +159,7 @@ def _checksum(header: str, tensors: Mapping[str, Tensor]) -> int:
     for name in sorted(tensors):
         value = tensors[name]
         total = zlib.crc32(f"{name} {value.dtype} {tuple(value.shape)}".encode(), total)
-        total = zlib.crc32(value.contiguous().reshape(-1).view(torch.uint8).numpy(), total)
+        total = zlib.crc32(value.contiguous().reshape(-1).view(torch.uint8).numpy().data, total)
     return total
 
 
