@@ -1,0 +1,1 @@
+"""Data: the synthetic world of the model organism."""
