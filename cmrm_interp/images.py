@@ -61,9 +61,7 @@ def blank(size: tuple[int, int], colour: str = "white") -> Image.Image:
     return Image.new("RGB", size, colour)
 
 
-def gaussian_noise(
-    size: tuple[int, int], seed: int = 0, mean: float = 127.5, std: float = 64.0
-) -> Image.Image:
+def gaussian_noise(size: tuple[int, int], seed: int = 0, mean: float = 127.5, std: float = 64.0) -> Image.Image:
     """Independent Gaussian values in every pixel and channel, cut to 0 .. 255."""
     values = np.random.default_rng(seed).normal(mean, std, (size[1], size[0], 3))
     return Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
@@ -71,9 +69,7 @@ def gaussian_noise(
 
 def uniform_noise(size: tuple[int, int], seed: int = 0) -> Image.Image:
     """Independent values in every pixel and channel, uniform over 0 .. 255."""
-    return Image.fromarray(
-        np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    )
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
 
 
 def blur(image: Image.Image, radius: float | None = None) -> Image.Image:
@@ -140,9 +136,7 @@ def load_image(source: ImageSource, where: str = "image") -> Image.Image:
     except FileNotFoundError as error:
         raise ImageError(f"{where}: image file {source} does not exist: check the path") from error
     except UnidentifiedImageError as error:
-        raise ImageError(
-            f"{where}: {source} is no image that can be read: give a PNG or JPEG file"
-        ) from error
+        raise ImageError(f"{where}: {source} is no image that can be read: give a PNG or JPEG file") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ImageError(f"{where}: {source} is truncated or damaged ({error}): replace the file") from error
 

@@ -36,9 +36,7 @@ class Shards:
             self.header, self._blocks = self._resume(header)
         else:
             if "kind" not in header:
-                raise InputError(
-                    f"the header of {folder} has no 'kind' among {sorted(header)}: say what the rows are"
-                )
+                raise InputError(f"the header of {folder} has no 'kind' among {sorted(header)}: say what the rows are")
             self.header, self._blocks = json.loads(to_json(header)), []
             self._write_manifest(self._blocks)
 
@@ -61,14 +59,10 @@ class Shards:
         """
         for name, value in tensors.items():
             if value.ndim == 0 or len(value) != rows:
-                raise InputError(
-                    f"{name} has shape {tuple(value.shape)}: its first axis must be the {rows} rows"
-                )
+                raise InputError(f"{name} has shape {tuple(value.shape)}: its first axis must be the {rows} rows")
         names = sorted(tensors)
         if self._blocks and names != self._blocks[0]["tensors"]:
-            raise MismatchError(
-                f"{self.folder} holds {self._blocks[0]['tensors']}, not {names}: append the same names"
-            )
+            raise MismatchError(f"{self.folder} holds {self._blocks[0]['tensors']}, not {names}: append the same names")
         path = self.folder / f"{len(self._blocks):06d}.safetensors"
         save(path, tensors, {"kind": "shard", "index": len(self._blocks), "rows": rows})
         block = {"file": path.name, "rows": rows, "bytes": path.stat().st_size, "tensors": names}
@@ -136,7 +130,5 @@ def _read_manifest(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{path} is corrupt: remove the folder and start again") from error
     if version != VERSION or not whole:
-        raise StoreError(
-            f"{path} has format version {version}, this package reads {VERSION}: start in another folder"
-        )
+        raise StoreError(f"{path} has format version {version}, this package reads {VERSION}: start in another folder")
     return header, blocks

@@ -47,8 +47,7 @@ def save(path: PathLike, tensors: Mapping[str, Tensor], header: Mapping[str, Any
     """
     # Copies, because safetensors refuses tensors that share memory.
     copies = {
-        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, value in tensors.items()
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()
     }
     text = to_json(header)
     metadata = {"cmrm_interp": str(VERSION), "header": text, "crc32": str(_checksum(text, copies))}
@@ -139,9 +138,7 @@ def _refuse_what_is_no_safetensors(path: Path) -> None:
     with path.open("rb") as file:
         start = file.read(8)
     if path.suffix in _PICKLES or start.startswith(_PICKLE_MAGIC):
-        raise StoreError(
-            f"{path} is a pickle, which runs code when opened, and is never read: save it as safetensors"
-        )
+        raise StoreError(f"{path} is a pickle, which runs code when opened, and is never read: save it as safetensors")
 
 
 def _checked_header(path: PathLike, metadata: dict[str, str], kind: str | None) -> dict[str, Any]:

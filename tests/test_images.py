@@ -58,11 +58,7 @@ def test_noise_is_the_same_in_another_process():
 def test_blur_keeps_the_mean_and_removes_detail(picture):
     blurred = np.asarray(images.blur(picture), float)
     assert abs(blurred.mean() - np.asarray(picture, float).mean()) < 5
-    assert (
-        np.abs(np.diff(blurred, axis=1)).mean()
-        < 5
-        < np.abs(np.diff(np.asarray(picture, float), axis=1)).mean()
-    )
+    assert np.abs(np.diff(blurred, axis=1)).mean() < 5 < np.abs(np.diff(np.asarray(picture, float), axis=1)).mean()
 
 
 def test_shuffling_moves_whole_patches(picture):
@@ -71,9 +67,7 @@ def test_shuffling_moves_whole_patches(picture):
 
     def patches(image):
         pixels = np.asarray(image)
-        return sorted(
-            pixels[y : y + 8, x : x + 8].tobytes() for y in range(0, 24, 8) for x in range(0, 40, 8)
-        )
+        return sorted(pixels[y : y + 8, x : x + 8].tobytes() for y in range(0, 24, 8) for x in range(0, 40, 8))
 
     assert patches(shuffled) == patches(picture)
 
@@ -100,9 +94,7 @@ def test_the_mean_is_taken_pixel_by_pixel():
 
 
 def test_an_unknown_kind_is_answered_with_the_nearest(picture):
-    with pytest.raises(
-        InputError, match=r"no image kind 'blanc': did you mean 'blank'\? there are black, blank, blur"
-    ):
+    with pytest.raises(InputError, match=r"no image kind 'blanc': did you mean 'blank'\? there are black, blank, blur"):
         images.meaningless("blanc", picture)
 
 

@@ -129,9 +129,7 @@ def test_an_empty_folder_says_so(tmp_path):
         Shards(tmp_path / "new", {"model": "tiny"})
 
 
-@pytest.mark.parametrize(
-    "text", ["", "[]", '{"cmrm_interp": 1}', '{"cmrm_interp": 1, "header": {}, "shards": [1]}']
-)
+@pytest.mark.parametrize("text", ["", "[]", '{"cmrm_interp": 1}', '{"cmrm_interp": 1, "header": {}, "shards": [1]}'])
 def test_a_corrupt_manifest_is_refused(folder, text):
     (folder / "manifest.json").write_text(text)
     with pytest.raises(StoreError, match="is corrupt"):

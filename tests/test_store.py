@@ -113,9 +113,7 @@ def test_every_flipped_bit_is_noticed(path, tensors):
             load(path)
 
 
-@pytest.mark.parametrize(
-    "header", [{"kind": "x", "bad": {1}}, {"kind": "x", "bad": float("nan")}, {"model": "tiny"}]
-)
+@pytest.mark.parametrize("header", [{"kind": "x", "bad": {1}}, {"kind": "x", "bad": float("nan")}, {"model": "tiny"}])
 def test_a_header_that_cannot_be_written_is_refused(tmp_path, header):
     with pytest.raises(InputError, match=r"JSON cannot|no 'kind'"):
         save(tmp_path / "x.safetensors", {"a": torch.zeros(1)}, header)

@@ -1,0 +1,52 @@
+"""Intervals against their formulas."""
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from cmrm_interp.errors import InputError
+from cmrm_interp.intervals import bootstrap_mean, wilson
+
+
+def wilson_formula(successes, n, z=1.959963984540054):
+    p, scale = successes / n, 1 + z * z / n
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / scale
+    centre = (p + z * z / (2 * n)) / scale
+    return centre - half, centre + half
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 10), (10, 10), (3, 7), (61, 100), (1, 1)])
+def test_wilson_is_its_formula(successes, n):
+    low, high = wilson(successes, n)
+    assert (low, high) == pytest.approx(wilson_formula(successes, n), abs=1e-9)
+    assert 0 <= low <= successes / n <= high <= 1
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 0), (2, 1), (-1, 5)])
+def test_a_share_of_nothing_is_refused(successes, n):
+    with pytest.raises(InputError, match=f"{successes} of {n} is no share"):
+        wilson(successes, n)
+
+
+def test_bootstrap_agrees_with_the_normal_interval_where_that_holds():
+    values = np.random.default_rng(0).normal(5, 2, 1000)
+    low, high = bootstrap_mean(values.tolist(), seed=1)
+    half = 1.96 * values.std() / math.sqrt(1000)
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.02)
+    assert bootstrap_mean(values.tolist(), seed=1) == (low, high)
+    assert bootstrap_mean(values.tolist(), seed=2) != (low, high)
+
+
+def test_bootstrap_of_few_or_equal_values():
+    assert bootstrap_mean([2.0, 2.0, 2.0]) == (2.0, 2.0)
+    with pytest.raises(InputError, match="an interval from 1 values"):
+        bootstrap_mean([2.0])
+
+
+def test_importing_is_light():
+    code = "import sys, cmrm_interp.intervals; print('statsmodels' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"
