@@ -1,3 +1,52 @@
-"""Representation steering and interpretability for vision-language models."""
+"""See and change what happens inside a vision-language model, by hook-point name."""
 
 __version__ = "0.1.0"
+
+from cmrm_interp.activations import Activations
+from cmrm_interp.directions import Directions, cosine, random_like
+from cmrm_interp.estimators import difference, mean_diff, principal_direction, project, reject
+from cmrm_interp.inputs import Inputs
+from cmrm_interp.interventions import (
+    Ablate,
+    Add,
+    Clamp,
+    CosineAbove,
+    DotAbove,
+    Gate,
+    HasImage,
+    Hook,
+    Intervention,
+    Patch,
+    ProjectOut,
+    Subtract,
+)
+from cmrm_interp.model import Model, load
+from cmrm_interp.prompts import Prompt
+
+__all__ = [
+    "Ablate",
+    "Activations",
+    "Add",
+    "Clamp",
+    "CosineAbove",
+    "Directions",
+    "DotAbove",
+    "Gate",
+    "HasImage",
+    "Hook",
+    "Inputs",
+    "Intervention",
+    "Model",
+    "Patch",
+    "ProjectOut",
+    "Prompt",
+    "Subtract",
+    "cosine",
+    "difference",
+    "load",
+    "mean_diff",
+    "principal_direction",
+    "project",
+    "random_like",
+    "reject",
+]

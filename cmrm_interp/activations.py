@@ -1,0 +1,195 @@
+"""Activations: hook points x prompts x positions, as captured; a plain value that slices and saves."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from cmrm_interp import store
+from cmrm_interp.axes import Bool, Float, Tensor
+from cmrm_interp.errors import HookPointError, MismatchError
+from cmrm_interp.hooks import expand, pos_axis
+from cmrm_interp.positions import Position
+
+KIND = "activations"
+_MASK = "mask"
+
+
+@dataclass(frozen=True, eq=False)
+class Activations(Mapping[str, Tensor]):
+    """Activations by hook point.
+
+    A single position (``"last"``, an int) gives ``batch d_model``; several give ``batch pos d_model``
+    with `mask` True where a row has a token there. ``"all"`` keeps the columns of the padded batch;
+    other choices move the chosen tokens of each row to the front. Points of the vision side hold
+    ``image patch d_vision`` whatever the position, and masks of their own.
+
+    Attributes:
+        tensors: hook point to activation.
+        positions: the position that was captured.
+        mask: which positions of the rows are tokens; None for a single position.
+        patch_masks: the same for each point of the vision side.
+        model: fingerprint of the model that they come from, or None.
+    """
+
+    tensors: Mapping[str, Tensor]
+    positions: Position = "last"
+    mask: Bool[Tensor, "batch pos"] | None = None
+    patch_masks: Mapping[str, Tensor] = field(default_factory=dict)
+    model: str | None = None
+
+    def __getitem__(self, hook: str) -> Tensor:
+        """Activation at one hook point; patterns that mean a single point work too."""
+        if hook in self.tensors:
+            return self.tensors[hook]
+        found = expand(hook, list(self.tensors))
+        if len(found) != 1:
+            raise HookPointError(f"{hook!r} means {len(found)} hook points here: {', '.join(found[:4])} ...")
+        return self.tensors[found[0]]
+
+    def __iter__(self) -> Iterator[str]:
+        """Hook points in forward order."""
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        """Number of hook points."""
+        return len(self.tensors)
+
+    def __eq__(self, other: object) -> bool:
+        """Same hook points, positions and masks, and bit-equal tensors."""
+        if not isinstance(other, Activations) or self.positions != other.positions:
+            return False
+        mine, theirs = self.everything(), other.everything()
+        return list(mine) == list(theirs) and all(torch.equal(t, theirs[n]) for n, t in mine.items())
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        """Shapes by hook point, one line."""
+        shapes = [f"{name}: {tuple(self.tensors[name].shape)}" for name in list(self.tensors)[:3]]
+        more = f", ... {len(self)} hook points" if len(self) > 3 else ""
+        return f"Activations({', '.join(shapes)}{more}; positions={self.positions!r})"
+
+    @property
+    def n_rows(self) -> int:
+        """Number of prompts."""
+        return 0 if not self.tensors else next(iter(self.tensors.values())).shape[0]
+
+    def mask_of(self, hook: str) -> Bool[Tensor, "batch pos"] | None:
+        """Mask that belongs to a hook point: of patches on the vision side, of tokens elsewhere."""
+        return self.patch_masks.get(hook, self.mask)
+
+    def selected(self, hook: str) -> Float[Tensor, "n *shape"]:
+        """All captured activations of a hook point, rows and positions run together, padding left out."""
+        value, mask = self[hook], self.mask_of(hook)
+        return value if mask is None else value.movedim(pos_axis(hook), 1)[mask.to(value.device)]
+
+    def rows(self, index: slice | Sequence[int]) -> "Activations":
+        """The same for some of the prompts."""
+        return self._each(lambda tensor: tensor[index])
+
+    def to(self, *args: object, **kwargs: object) -> "Activations":
+        """Moved or cast as `torch.Tensor.to` does; masks are moved, not cast."""
+        return replace(self, tensors={name: t.to(*args, **kwargs) for name, t in self.tensors.items()})  # type: ignore[arg-type]
+
+    def map(self, fn: Callable[[Tensor, str], Tensor]) -> "Activations":
+        """A function of activation and hook name applied to every point."""
+        return replace(self, tensors={name: fn(tensor, name) for name, tensor in self.tensors.items()})
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write to one safetensors file, whole or not at all.
+
+        Raises:
+            StoreError: the disk is full or the folder cannot be written.
+        """
+        header = {
+            "positions": _position_text(self.positions),
+            "model": self.model,
+            "hooks": list(self.tensors),
+        }
+        store.save(path, self.everything(), {"kind": KIND, **header})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Activations":
+        """Read what `save` wrote.
+
+        Raises:
+            StoreError: the file is missing, damaged or of another kind.
+        """
+        tensors, header = store.load(path, kind=KIND)
+        ordered = {name: tensors.pop(name) for name in header["hooks"]} | tensors
+        return cls.from_everything(ordered, _position_value(header["positions"]), header["model"])
+
+    @classmethod
+    def from_everything(cls, table: Mapping[str, Tensor], positions: Position, model: str | None) -> "Activations":
+        """Activations from what `everything` gave."""
+        masks = {name: tensor for name, tensor in table.items() if name.split(":")[0] == _MASK}
+        return cls(
+            tensors={name: tensor for name, tensor in table.items() if name not in masks},
+            positions=positions,
+            mask=masks.pop(_MASK, None),
+            patch_masks={name.removeprefix(f"{_MASK}:"): mask for name, mask in masks.items()},
+            model=model,
+        )
+
+    def everything(self) -> dict[str, Tensor]:
+        """Activations and masks as one table of tensors, for files."""
+        masks = {f"{_MASK}:{name}": mask for name, mask in self.patch_masks.items()}
+        own = {} if self.mask is None else {_MASK: self.mask}
+        return {**self.tensors, **masks, **own}
+
+    def _each(self, fn: Callable[[Tensor], Tensor]) -> "Activations":
+        mask = None if self.mask is None else fn(self.mask)
+        patches = {name: fn(t) for name, t in self.patch_masks.items()}
+        return replace(self, tensors={n: fn(t) for n, t in self.tensors.items()}, mask=mask, patch_masks=patches)
+
+
+def concatenate(parts: Sequence[Activations], pad_left: bool = False) -> Activations:
+    """Batches joined into one value; shorter ones are padded with zeros.
+
+    Args:
+        parts: activations of the same hook points and positions.
+        pad_left: whether padding goes before the tokens (``"all"`` of a left-padded batch).
+
+    Raises:
+        MismatchError: the parts have different hook points or positions.
+    """
+    # A batch without images has nothing at the points of the vision side, so the fullest part names the points.
+    first = max(parts, key=len)
+    for part in parts:
+        if set(first) - set(part) - set(first.patch_masks) or part.positions != first.positions:
+            raise MismatchError("these activations have different hook points or positions and cannot be joined")
+    if len(parts) == 1:
+        return first
+    patches = {n: [p for p in parts if n in p] for n in first.patch_masks}
+    tensors = {n: _join([p[n] for p in patches.get(n, parts)], pad_left and n not in patches) for n in first}
+    masks = [part.mask for part in parts if part.mask is not None]
+    return replace(
+        first,
+        tensors=tensors,
+        mask=_join(masks, pad_left) if masks else None,
+        patch_masks={name: _join([p.patch_masks[name] for p in having], False) for name, having in patches.items()},
+    )
+
+
+def _join(tensors: Sequence[Tensor], pad_left: bool) -> Tensor:
+    shape = [max(sizes) for sizes in zip(*(t.shape[1:] for t in tensors), strict=True)]
+    return torch.cat([_pad(t, shape, pad_left) for t in tensors])
+
+
+def _pad(tensor: Tensor, shape: Sequence[int], pad_left: bool) -> Tensor:
+    missing = [want - have for want, have in zip(shape, tensor.shape[1:], strict=True)]
+    if not any(missing):
+        return tensor
+    # torch.nn.functional.pad names the last axis first.
+    pads = [p for m in reversed(missing) for p in ((m, 0) if pad_left else (0, m))]
+    return torch.nn.functional.pad(tensor, pads)
+
+
+def _position_text(position: Position) -> str | int | list[int | None]:
+    return [position.start, position.stop] if isinstance(position, slice) else position
+
+
+def _position_value(stored: str | int | list[int | None]) -> Position:
+    return slice(*stored) if isinstance(stored, list) else stored

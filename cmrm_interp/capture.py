@@ -1,0 +1,189 @@
+"""Capture: activations of inputs at hook points, streamed a batch at a time."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+import torch
+
+from cmrm_interp.activations import KIND, Activations, concatenate
+from cmrm_interp.axes import Bool, Tensor
+from cmrm_interp.encoding import Batch, Encoder
+from cmrm_interp.hooks import expand, pos_axis
+from cmrm_interp.inputs import Inputs, digest
+from cmrm_interp.interventions import Intervention
+from cmrm_interp.positions import Position, check_position, position_mask
+from cmrm_interp.running import BatchSize, each_batch, edits, forward, patch_mask
+from cmrm_interp.shards import Shards
+from cmrm_interp.tracing import Network, Visit
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to capture.
+
+    Attributes:
+        hooks: hook points, in forward order.
+        positions: tokens that are kept.
+        interventions: applied while capturing; what is captured is the activation after them.
+        model: fingerprint written into the result.
+    """
+
+    hooks: tuple[str, ...]
+    positions: Position = "last"
+    interventions: tuple[Intervention, ...] = field(default=())
+    model: str | None = None
+
+    @classmethod
+    def of(cls, network: Network, hooks: str | Sequence[str], positions: Position, **rest: Any) -> "Request":
+        """A request whose patterns are expanded and checked against a model.
+
+        Raises:
+            HookPointError: a hook point or position that there is not.
+        """
+        check_position(positions)
+        return cls(tuple(expand(hooks, list(network.points))), positions, **rest)
+
+
+def stream(
+    network: Network,
+    encoder: Encoder,
+    inputs: Inputs,
+    request: Request,
+    batch_size: BatchSize = "auto",
+    start: int = 0,
+) -> Iterator[Activations]:
+    """Activations of one batch after another, on the CPU; memory does not grow with the inputs.
+
+    Args:
+        network: the model.
+        encoder: of the model.
+        inputs: what to run.
+        request: what to keep.
+        batch_size: rows a batch, or ``"auto"``.
+        start: first row.
+    """
+    yield from each_batch(
+        inputs, batch_size, lambda batch: capture_batch(network, encoder, batch, request), "capture", start
+    )
+
+
+def capture(
+    network: Network,
+    encoder: Encoder,
+    inputs: Inputs,
+    request: Request,
+    batch_size: BatchSize = "auto",
+    folder: str | os.PathLike[str] | None = None,
+) -> Activations:
+    """Activations of all inputs; with a folder, written there as they come, and resumed after a stop.
+
+    Raises:
+        MismatchError: the folder holds another capture.
+        StoreError: it cannot be written, or is damaged.
+    """
+    left = inputs.padding_side == "left"
+    if folder is None:
+        return concatenate(list(stream(network, encoder, inputs, request, batch_size)), left)
+    shards = Shards(folder, _header(request, inputs))
+    for acts in stream(network, encoder, inputs, request, batch_size, start=shards.done):
+        shards.append(acts.everything(), acts.n_rows)
+    return concatenate([Activations.from_everything(t, request.positions, request.model) for t in shards], left)
+
+
+def capture_batch(network: Network, encoder: Encoder, batch: Batch, request: Request) -> Activations:
+    """Activations of one batch; the forward pass is left after the last hook point."""
+    kept: dict[str, Tensor] = {}
+    patches: dict[str, Tensor] = {}
+    visits = edits(network, encoder, request.interventions, batch)
+    mask = position_mask(request.positions, batch.tokens)
+    for name in request.hooks:
+        point = network.points[name]
+        if point.is_vision and not network.has_images(batch.tensors):
+            continue
+        keep = (
+            _KeepPatches(kept, patches, point, batch.tensors)
+            if point.is_vision
+            else _KeepTokens(kept, mask, request.positions)
+        )
+        visits[name] = _then(visits.get(name), keep, name)
+    forward(network, batch, visits, stop=True)
+    several = isinstance(request.positions, slice) or request.positions in ("all", "prompt", "image", "text")
+    own = _compact(mask[..., None], mask)[..., 0] if several and request.positions not in ("all", "prompt") else mask
+    return Activations(
+        {name: kept[name] for name in request.hooks if name in kept},
+        request.positions,
+        own if several else None,
+        patches,
+        request.model,
+    )
+
+
+@dataclass(frozen=True)
+class _KeepTokens:
+    kept: dict[str, Tensor]
+    mask: Bool[Tensor, "batch pos"]
+    positions: Position
+
+    def __call__(self, activation: Tensor, name: str) -> None:
+        axis = pos_axis(name)
+        moved = activation.movedim(axis, 1)
+        if self.positions in ("all", "prompt"):
+            self.kept[name] = activation.detach().to("cpu", copy=True)
+        elif isinstance(self.positions, int) or self.positions == "last":
+            self.kept[name] = moved[self.mask.nonzero(as_tuple=True)].detach().cpu()
+        else:
+            self.kept[name] = _compact(moved, self.mask).movedim(1, axis).detach().cpu()
+
+
+@dataclass(frozen=True)
+class _KeepPatches:
+    kept: dict[str, Tensor]
+    masks: dict[str, Tensor]
+    point: Any
+    tensors: Mapping[str, Tensor]
+
+    def __call__(self, activation: Tensor, name: str) -> None:
+        self.kept[name] = activation.detach().to("cpu", copy=True)
+        self.masks[name] = patch_mask(self.point, self.tensors, activation.shape)
+
+
+def _then(edit: Visit | None, keep: Any, name: str) -> Visit:
+    def visit(activation: Tensor, step: int) -> Tensor:
+        new = activation if edit is None else edit(activation, step)
+        new = activation if new is None else new
+        keep(new, name)
+        return new
+
+    return visit
+
+
+def _compact(x: Tensor, mask: Bool[Tensor, "batch pos"]) -> Tensor:
+    rows, columns = mask.nonzero(as_tuple=True)
+    counts = mask.sum(1)
+    out = x.new_zeros((x.shape[0], int(counts.max()), *x.shape[2:]))
+    out[rows, torch.arange(rows.numel()) - (counts.cumsum(0) - counts)[rows]] = x[rows, columns]
+    return out
+
+
+def _header(request: Request, inputs: Inputs) -> dict[str, Any]:
+    return {
+        "kind": KIND,
+        "hooks": list(request.hooks),
+        "positions": repr(request.positions),
+        "interventions": [_signature(i) for i in request.interventions],
+        "model": request.model,
+        "inputs": inputs.fingerprint(),
+    }
+
+
+def _signature(value: Any) -> str:
+    # Two interventions that print alike may hold different numbers, so tensors go in by content.
+    if isinstance(value, Tensor):
+        return digest([str(tuple(value.shape)), value.cpu().contiguous().float().numpy().tobytes()])
+    if isinstance(value, Mapping):
+        return digest(part for name, item in value.items() for part in (name, _signature(item)))
+    if is_dataclass(value):
+        return f"{type(value).__name__}({', '.join(_signature(getattr(value, f.name)) for f in fields(value))})"
+    return repr(value)

@@ -1,0 +1,184 @@
+"""From prompts to tensors: chat template, image processor, padding; and the rows of an encoding."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from cmrm_interp.axes import Bool, Int, Tensor
+from cmrm_interp.errors import ImageError, InputError, ModelError
+from cmrm_interp.families.maps import FamilyMap
+from cmrm_interp.images import load_image
+from cmrm_interp.positions import Tokens
+from cmrm_interp.prompts import Prompt
+
+PaddingSide = Literal["left", "right"]
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """How one model's prompts become tensors.
+
+    Attributes:
+        family: map of the model.
+        processor: Hugging Face processor of a vision-language model, or None.
+        tokenizer: its tokenizer, or None (then only ready encodings can be used).
+        image_token: id of the token that stands for a piece of an image, or None.
+        accepts: names of the tensors that the model's forward takes.
+    """
+
+    family: FamilyMap
+    processor: Any
+    tokenizer: Any
+    image_token: int | None
+    accepts: frozenset[str]
+
+    def text(self, prompt: Prompt) -> str:
+        """A prompt under the chat template, ready for the tokenizer.
+
+        Raises:
+            InputError: there is no template, or the template takes no system prompt.
+        """
+        template = self._template()
+        # Templates of text models join strings; those of vision-language models take a list of parts.
+        turns = prompt.turns() if self.family.vision else [_joined(turn) for turn in prompt.turns()]
+        text = self.tokenizer.apply_chat_template(
+            turns, chat_template=template, tokenize=False, add_generation_prompt=True
+        )
+        if prompt.system and prompt.system.strip() not in text:
+            raise InputError("this model's chat template takes no system prompt: put it into the user text instead")
+        return text
+
+    def check(self, prompts: Sequence[Prompt]) -> None:
+        """Refuse prompts that this model cannot take, before any of them is encoded.
+
+        Raises:
+            ModelError: the model was loaded without a tokenizer.
+            ImageError: images for a text-only model.
+            InputError: an empty text, no chat template, or one without system prompts for a system prompt.
+        """
+        if self.tokenizer is None:
+            raise ModelError("this model was loaded without a processor: use model.from_encoding(tensors)")
+        images = sum(prompt.image is not None for prompt in prompts)
+        if images and self.family.vision is None:
+            raise ImageError(f"{images} images for a text-only model ({self.family.name}): leave images= out")
+        for prompt in {(p.system is None, p.image is None): p for p in prompts}.values():
+            self.text(prompt)
+
+    def encode(self, prompts: Sequence[Prompt], side: PaddingSide = "left") -> dict[str, Tensor]:
+        """Tensors of some prompts, padded to the longest.
+
+        Args:
+            prompts: with images or without, also mixed.
+            side: where padding goes.
+
+        Raises:
+            ImageError: an image cannot be read.
+        """
+        texts = [self.text(prompt) for prompt in prompts]
+        images = [load_image(p.image, f"prompt {row}") for row, p in enumerate(prompts) if p.image is not None]
+        how = {"padding": True, "padding_side": side, "return_tensors": "pt", **self._special(texts)}
+        encoded = self._call(texts, images, how)
+        return {name: tensor for name, tensor in encoded.items() if name in self.accepts}
+
+    def tokens(self, tensors: Mapping[str, Tensor]) -> Tokens:
+        """Which tokens of an encoding are real, and which stand for images."""
+        ids = tensors["input_ids"]
+        real = tensors["attention_mask"].bool() if "attention_mask" in tensors else torch.ones_like(ids).bool()
+        image = ids == self.image_token if self.image_token is not None else torch.zeros_like(real)
+        return Tokens(real, image)
+
+    def images_per_row(self, tensors: Mapping[str, Tensor]) -> list[list[int]]:
+        """Numbers of the images that belong to each row, found by counting image tokens.
+
+        Raises:
+            InputError: the image tokens do not add up to the images.
+        """
+        tokens = self.tokens(tensors).image.sum(1).tolist()
+        sizes = self._tokens_per_image(tensors, sum(tokens))
+        rows: list[list[int]] = []
+        number = 0
+        for row, count in enumerate(tokens):
+            mine: list[int] = []
+            while count > 0 and number < len(sizes):
+                mine.append(number)
+                count -= sizes[number]
+                number += 1
+            if count != 0:
+                raise InputError(f"row {row}: its image tokens do not match the images of this encoding")
+            rows.append(mine)
+        return rows
+
+    def slice_rows(self, tensors: Mapping[str, Tensor], rows: slice) -> dict[str, Tensor]:
+        """Some rows of an encoding, with the images that belong to them."""
+        n = tensors["input_ids"].shape[0]
+        if rows.start in (None, 0) and (rows.stop is None or rows.stop >= n):
+            return dict(tensors)
+        out = {name: tensor[rows] for name, tensor in tensors.items() if name not in self._pixels()}
+        owners = self.images_per_row(tensors) if self._has_pixels(tensors) else []
+        images = [number for mine in owners[rows] for number in mine]
+        if images:
+            out.update(self._slice_pixels(tensors, min(images), max(images) + 1))
+        return out
+
+    def _template(self) -> str | None:
+        own = getattr(self.processor, "chat_template", None) or getattr(self.tokenizer, "chat_template", None)
+        template = own or self.family.chat_template
+        if template is None:
+            raise InputError("this model has no chat template: load it with chat_template='...' (Jinja)")
+        return template
+
+    def _special(self, texts: Sequence[str]) -> dict[str, bool]:
+        # A template that writes the first token itself must not get a second one.
+        first = self.tokenizer.bos_token
+        return {"add_special_tokens": False} if first and texts[0].startswith(first) else {}
+
+    def _call(self, texts: list[str], images: list[Any], how: dict[str, Any]) -> Mapping[str, Tensor]:
+        if self.processor is None:
+            return self.tokenizer(texts, **how)
+        return self.processor(text=texts, images=images or None, **how)
+
+    def _pixels(self) -> tuple[str, ...]:
+        return self.family.vision.pixels if self.family.vision else ()
+
+    def _has_pixels(self, tensors: Mapping[str, Tensor]) -> bool:
+        return any(tensors.get(name) is not None for name in self._pixels()[:1])
+
+    def _tokens_per_image(self, tensors: Mapping[str, Tensor], total: int) -> list[int]:
+        vision = self.family.vision
+        if vision is None or not self._has_pixels(tensors):
+            return []
+        counts = vision.projected.counts(tensors)
+        if counts is not None:
+            return counts
+        n = tensors[vision.pixels[0]].shape[0]
+        return [total // n] * n
+
+    def _slice_pixels(self, tensors: Mapping[str, Tensor], start: int, stop: int) -> dict[str, Tensor]:
+        pixels, *others = self._pixels()
+        vision = self.family.vision
+        counts = vision.patches.counts(tensors) if vision else None
+        first, last = (start, stop) if counts is None else (sum(counts[:start]), sum(counts[:stop]))
+        return {pixels: tensors[pixels][first:last]} | {name: tensors[name][start:stop] for name in others}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows of the inputs, encoded.
+
+    Attributes:
+        tensors: what the model is called with.
+        tokens: real and image tokens.
+        rows: index of each row in the whole of the inputs.
+        has_image: whether each row has an image.
+    """
+
+    tensors: dict[str, Tensor]
+    tokens: Tokens
+    rows: Int[Tensor, " batch"]
+    has_image: Bool[Tensor, " batch"]
+
+
+def _joined(turn: dict[str, Any]) -> dict[str, Any]:
+    return {**turn, "content": "".join(part.get("text", "") for part in turn["content"])}

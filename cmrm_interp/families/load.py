@@ -1,0 +1,135 @@
+"""Loading a model: hub id, local path, the shipped organism, or a model that is already there."""
+
+import os
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from cmrm_interp.errors import ModelError
+from cmrm_interp.families.maps import FamilyMap
+from cmrm_interp.families.processors import load_processor
+from cmrm_interp.families.registry import family_of
+
+Source = str | os.PathLike[str] | tuple[Any, Any]
+# What belongs to the whole checkpoint and not to its weights alone.
+_SHARED = ("revision", "trust_remote_code", "token", "cache_dir", "local_files_only", "subfolder")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A loaded model.
+
+    Attributes:
+        hf: the Hugging Face model.
+        processor: its processor; None for a text-only model, or if none was given.
+        tokenizer: its tokenizer, or None.
+        family: its map.
+        name: hub id, path or class name.
+        revision: of the hub, or None.
+    """
+
+    hf: Any
+    processor: Any
+    tokenizer: Any
+    family: FamilyMap
+    name: str
+    revision: str | None = None
+
+
+def load_parts(source: Source, **hf_kwargs: Any) -> Parts:
+    """Load a model and what belongs to it; remote code is not run unless ``trust_remote_code=True`` is given.
+
+    Args:
+        source: hub id, local folder, ``"organism"``, or ``(hf_model, processor)``.
+        **hf_kwargs: as `from_pretrained` takes them (``dtype``, ``device_map``, ``attn_implementation``, ...),
+            and ``chat_template`` (Jinja) to use instead of the checkpoint's.
+
+    Raises:
+        ModelError: it does not exist, is of no known family, or has no safetensors weights.
+    """
+    template = hf_kwargs.pop("chat_template", None)
+    parts = _given(*source) if isinstance(source, tuple) else _from_pretrained(_resolve(source), **hf_kwargs)
+    if isinstance(source, tuple) and hf_kwargs:
+        raise ModelError(f"{', '.join(hf_kwargs)} cannot change a model that is already loaded: pass a path or hub id")
+    for holder in (parts.processor, parts.tokenizer):
+        if template is not None and holder is not None:
+            holder.chat_template = template
+    return parts
+
+
+def organism_folder() -> Path:
+    """Folder of the shipped model organism: package data, or ``data/organism`` of a source tree.
+
+    Raises:
+        ModelError: it is in neither place.
+    """
+    packaged = Path(str(files("cmrm_interp") / "_data" / "organism"))
+    source_tree = Path(str(files("cmrm_interp"))).parent / "data" / "organism"
+    for folder in (packaged, source_tree):
+        if (folder / "config.json").exists():
+            return folder
+    raise ModelError("the model organism was not installed: make it with `cmrm organism train --seed 0 --out DIR`")
+
+
+def _resolve(source: str | os.PathLike[str]) -> str:
+    name = os.fspath(source)
+    if name == "organism" or name.startswith("organism/"):
+        return str(organism_folder() / name.removeprefix("organism").lstrip("/"))
+    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1 or (os.sep != "/" and os.sep in name)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").exists():
+            raise ModelError(f"{name!r} is a folder without config.json: give the folder of a Hugging Face checkpoint")
+        return str(path)
+    if looks_local or path.is_file():
+        raise ModelError(f"no model folder {name!r}: give a folder, a hub id (owner/name), or 'organism'")
+    return name
+
+
+def _given(hf: Any, processor: Any) -> Parts:
+    name = getattr(hf, "name_or_path", "") or type(hf).__name__
+    family = family_of(hf.config, name)
+    if processor is None:
+        return Parts(hf, None, None, family, name)
+    if family.vision is None:
+        return Parts(hf, None, getattr(processor, "tokenizer", processor), family, name)
+    return Parts(hf, processor, processor.tokenizer, family, name)
+
+
+def _from_pretrained(source: str, **hf_kwargs: Any) -> Parts:
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
+
+    shared = {name: hf_kwargs[name] for name in _SHARED if name in hf_kwargs}
+    try:
+        config = AutoConfig.from_pretrained(source, **shared)
+    except (OSError, ValueError) as error:
+        raise ModelError(_no_config(source, error)) from error
+    family = family_of(config, repr(source))
+    auto = AutoModelForCausalLM if family.vision is None else AutoModelForImageTextToText
+    try:
+        hf = auto.from_pretrained(source, use_safetensors=True, **hf_kwargs)
+    except OSError as error:
+        raise ModelError(
+            f"no safetensors weights at {source!r} (pickled ones are never read): {_short(error)}"
+        ) from error
+    if family.vision is not None:
+        processor = load_processor(source, **shared)
+        return Parts(hf, processor, processor.tokenizer, family, source, hf_kwargs.get("revision"))
+    tokenizer = AutoTokenizer.from_pretrained(source, **shared)
+    return Parts(hf, None, tokenizer, family, source, hf_kwargs.get("revision"))
+
+
+def _no_config(source: str, error: Exception) -> str:
+    if "trust_remote_code" in str(error):
+        return f"{source!r} needs its own code, which is not run unless you pass trust_remote_code=True"
+    if Path(source).is_dir():
+        return f"the configuration in {source!r} cannot be read: {_short(error)}"
+    return (
+        f"no model {source!r}: it is no local folder, and the hub has none of that name or cannot be reached"
+        f" ({_short(error)})"
+    )
+
+
+def _short(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:160]

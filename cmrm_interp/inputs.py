@@ -1,0 +1,243 @@
+"""Inputs: prompts that are encoded a batch at a time, and masks of their token positions."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+
+from cmrm_interp.axes import Bool, Tensor
+from cmrm_interp.encoding import Batch, Encoder, PaddingSide
+from cmrm_interp.errors import InputError
+from cmrm_interp.images import fingerprint, load_image
+from cmrm_interp.positions import Position, position_mask
+from cmrm_interp.prompts import ImageSource, Prompt, pair
+
+
+class Inputs(ABC):
+    """What a model is run on. Made by `Model.prepare` or `Model.from_encoding`."""
+
+    encoder: Encoder
+    padding_side: PaddingSide
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of rows."""
+
+    @property
+    @abstractmethod
+    def prompts(self) -> tuple[Prompt, ...]:
+        """The prompts.
+
+        Raises:
+            InputError: the inputs were made from an encoding and have none.
+        """
+
+    @abstractmethod
+    def left_padded(self) -> "Inputs":
+        """The same with padding before the tokens, as generation needs it."""
+
+    @abstractmethod
+    def encode(self, rows: slice) -> dict[str, Tensor]:
+        """Tensors of some rows, padded to the longest of them."""
+
+    @property
+    @abstractmethod
+    def has_images(self) -> bool:
+        """Whether any row has an image."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Hash of what these inputs are, by which a stored capture knows them again."""
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        """Tensors of all rows at once, as the model's forward takes them."""
+        return self.encode(slice(0, len(self)))
+
+    def batches(self, n: int) -> Iterator[Batch]:
+        """Batches of `n` rows (the last may be smaller), each encoded when it is asked for.
+
+        Raises:
+            InputError: `n` is not positive.
+        """
+        if n < 1:
+            raise InputError(f"a batch of {n} rows: give at least 1")
+        for start in range(0, len(self), n):
+            yield self.batch(slice(start, min(start + n, len(self))))
+
+    def batch(self, rows: slice) -> Batch:
+        """One batch of the given rows."""
+        tensors = self.encode(rows)
+        tokens = self.encoder.tokens(tensors)
+        return Batch(tensors, tokens, torch.arange(rows.start, rows.stop), tokens.image.any(1))
+
+    def mask(self, position: Position) -> Bool[Tensor, "batch pos"]:
+        """Which tokens of `tensors` a position means.
+
+        Args:
+            position: ``"last"``, ``"image"``, ``"text"``, ``"all"``, an int or a slice over real tokens.
+
+        Raises:
+            HookPointError: not a position, or a row has no such token.
+        """
+        return position_mask(position, self.encoder.tokens(self.tensors))
+
+    def without_images(self) -> "Inputs":
+        """The same prompts as text alone."""
+        return self.with_images(None)
+
+    def with_images(self, image: ImageSource | Sequence[ImageSource | None] | None) -> "Inputs":
+        """The same prompts with another image: one for all, one for each, or None for no image."""
+        return PromptInputs(self.encoder, pair([p.with_image(None) for p in self.prompts], image), self.padding_side)
+
+
+@dataclass(frozen=True, repr=False)
+class PromptInputs(Inputs):
+    """Inputs made from prompts.
+
+    Attributes:
+        encoder: of the model.
+        given: the prompts.
+        padding_side: where padding goes when rows have different lengths.
+    """
+
+    encoder: Encoder
+    given: tuple[Prompt, ...]
+    padding_side: PaddingSide = "left"
+
+    def __len__(self) -> int:
+        """Number of prompts."""
+        return len(self.given)
+
+    def __repr__(self) -> str:
+        """Counts and the first text, one line."""
+        images = sum(prompt.image is not None for prompt in self.given)
+        return f"Inputs({len(self)} prompts, {images} with an image; first: {self.given[0].text[:60]!r})"
+
+    @property
+    def prompts(self) -> tuple[Prompt, ...]:
+        """The prompts."""
+        return self.given
+
+    def encode(self, rows: slice) -> dict[str, Tensor]:
+        """Tensors of some prompts."""
+        return self.encoder.encode(self.given[rows], self.padding_side)
+
+    @property
+    def has_images(self) -> bool:
+        """Whether any prompt has an image."""
+        return any(prompt.image is not None for prompt in self.given)
+
+    def fingerprint(self) -> str:
+        """Hash of texts and images."""
+        return digest(part for p in self.given for part in (p.text, p.system or "", _image_key(p.image)))
+
+    def left_padded(self) -> "PromptInputs":
+        """The same with padding before the tokens."""
+        return self if self.padding_side == "left" else replace(self, padding_side="left")
+
+
+@dataclass(frozen=True, repr=False)
+class EncodedInputs(Inputs):
+    """Inputs made from what a processor returned, as it is.
+
+    Attributes:
+        encoder: of the model.
+        encoding: the tensors.
+        padding_side: worked out from the attention mask.
+    """
+
+    encoder: Encoder
+    encoding: Mapping[str, Tensor]
+    padding_side: PaddingSide = "left"
+
+    @classmethod
+    def of(cls, encoder: Encoder, tensors: Mapping[str, Tensor]) -> "EncodedInputs":
+        """Check an encoding and find out its padding side.
+
+        Raises:
+            InputError: no ``input_ids`` of two axes, or an attention mask of another shape or with gaps.
+        """
+        kept = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+        if "input_ids" not in kept or kept["input_ids"].ndim != 2 or kept["input_ids"].numel() == 0:
+            raise InputError(
+                f"an encoding needs input_ids of shape (batch, pos); this one has {', '.join(kept) or 'nothing'}"
+            )
+        mask = kept.setdefault("attention_mask", torch.ones_like(kept["input_ids"])).bool()
+        if mask.shape != kept["input_ids"].shape:
+            raise InputError(
+                f"input_ids {tuple(kept['input_ids'].shape)} and attention_mask {tuple(mask.shape)} differ in shape"
+            )
+        edges = (mask[:, 1:] != mask[:, :-1]).sum(1)
+        if not bool(mask.any(1).all()) or bool((edges > 1).any()):
+            raise InputError("each row of the attention mask needs one unbroken run of ones, padded on one side")
+        left, right = bool(mask[:, -1].all()), bool(mask[:, 0].all())
+        if not left and not right:
+            raise InputError("some rows are padded on the left and some on the right: pad all on one side")
+        return cls(encoder, kept, "left" if left else "right")
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return self.encoding["input_ids"].shape[0]
+
+    def __repr__(self) -> str:
+        """Shape, one line."""
+        return f"Inputs(an encoding of shape {tuple(self.encoding['input_ids'].shape)})"
+
+    @property
+    def prompts(self) -> tuple[Prompt, ...]:
+        """There are none.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(
+            "these inputs were made by from_encoding and have no prompts: use model.prepare(prompts, images)"
+        )
+
+    def encode(self, rows: slice) -> dict[str, Tensor]:
+        """Some rows of the encoding."""
+        return self.encoder.slice_rows(self.encoding, rows)
+
+    @property
+    def has_images(self) -> bool:
+        """Whether any row has image tokens."""
+        return bool(self.encoder.tokens(self.encoding).image.any())
+
+    def fingerprint(self) -> str:
+        """Hash of the tensors."""
+        return digest(
+            p for n, t in sorted(self.encoding.items()) for p in (n, str(tuple(t.shape)), t.cpu().numpy().tobytes())
+        )
+
+    def left_padded(self) -> "EncodedInputs":
+        """The same with padding before the tokens."""
+        return (
+            self
+            if self.padding_side == "left"
+            else replace(self, encoding=roll_left(self.encoding), padding_side="left")
+        )
+
+
+def digest(parts: Iterable[str | bytes]) -> str:
+    """SHA-256 of some texts and bytes, with their boundaries."""
+    total = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        total.update(len(data).to_bytes(8, "big") + data)
+    return total.hexdigest()
+
+
+def roll_left(encoding: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A right-padded encoding with its padding moved before the tokens."""
+    mask = encoding["attention_mask"]
+    columns = torch.arange(mask.shape[1], device=mask.device)
+    order = (columns - (mask.shape[1] - mask.sum(1, keepdim=True))) % mask.shape[1]
+    return {n: t.gather(1, order) if t.shape == mask.shape else t for n, t in encoding.items()}
+
+
+def _image_key(image: ImageSource | None) -> str:
+    return "" if image is None else fingerprint(load_image(image, "a prompt"))

@@ -1,0 +1,29 @@
+"""Interventions: frozen values, each a small function from an activation to a new activation.
+
+An intervention says at which hook points and token positions it acts and what it does there. It never
+touches the model: `Model.logits`, `Model.generate` and `Model.capture` apply a list of them, in the
+order given at each hook point. With zero strength the result is bit-equal to no intervention.
+"""
+
+from cmrm_interp.interventions.base import Chosen, Intervention, Step
+from cmrm_interp.interventions.gates import CosineAbove, DotAbove, Gate, HasImage
+from cmrm_interp.interventions.hook import Hook
+from cmrm_interp.interventions.replacing import Ablate, Patch
+from cmrm_interp.interventions.steering import Add, Clamp, ProjectOut, Subtract
+
+__all__ = [
+    "Ablate",
+    "Add",
+    "Chosen",
+    "Clamp",
+    "CosineAbove",
+    "DotAbove",
+    "Gate",
+    "HasImage",
+    "Hook",
+    "Intervention",
+    "Patch",
+    "ProjectOut",
+    "Step",
+    "Subtract",
+]

@@ -1,0 +1,127 @@
+"""What every intervention is: hook points, positions, and an edit of the chosen tokens."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from cmrm_interp.axes import Bool, Float, Int, Tensor
+from cmrm_interp.errors import HookPointError, MismatchError
+from cmrm_interp.hooks import check_layers, layer_of, pos_axis, stack_sizes
+from cmrm_interp.positions import Position, Tokens, position_mask
+
+
+@dataclass(frozen=True)
+class Step:
+    """One forward pass over one batch: the tokens in it and which prompts its rows are.
+
+    Attributes:
+        tokens: real, image and new tokens of the pass.
+        rows: index of each row in the whole of the inputs.
+        has_image: whether each row's prompt has an image.
+        chosen: positions already worked out in this pass (they are the same at every layer).
+    """
+
+    tokens: Tokens
+    rows: Int[Tensor, " batch"]
+    has_image: Bool[Tensor, " batch"]
+    chosen: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def select(self, position: Position, width: int) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
+        """Rows and columns of the chosen tokens, in an activation with `width` positions."""
+        key = f"{position!r}:{width}"
+        if key not in self.chosen:
+            # Logits may be computed for the last columns alone; those are the ones that are kept.
+            mask = position_mask(position, self.tokens)[:, -width:]
+            rows, columns = mask.nonzero(as_tuple=True)
+            self.chosen[key] = (rows, columns)
+        return self.chosen[key]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The tokens that an edit is given: ``n`` of them, run together over rows and positions.
+
+    Attributes:
+        hook: hook point.
+        rows: which prompt each belongs to (index in the whole of the inputs).
+        order: number of the token among the chosen ones of its row, from 0.
+        has_image: whether its prompt has an image.
+    """
+
+    hook: str
+    rows: Int[Tensor, " n"]
+    order: Int[Tensor, " n"]
+    has_image: Bool[Tensor, " n"]
+
+
+class Intervention(ABC):
+    """Base of all interventions: where they act, and how a part of an activation is replaced."""
+
+    positions: Position
+
+    @abstractmethod
+    def targets(self, names: Sequence[str]) -> list[str]:
+        """Hook points among `names` (all of the model's, in forward order) at which it acts."""
+
+    @abstractmethod
+    def edit(self, x: Float[Tensor, "n *shape"], chosen: Chosen) -> Float[Tensor, "n *shape"]:
+        """New values of the activations at the chosen tokens."""
+
+    def apply(self, activation: Tensor, hook: str, step: Step) -> Tensor:
+        """The activation with the chosen tokens edited; a new tensor, or the old one if none is chosen."""
+        axis = pos_axis(hook)
+        moved = activation.movedim(axis, 1)
+        rows, columns = step.select(self.positions, moved.shape[1])
+        if rows.numel() == 0:
+            return activation
+        picked = moved[rows, columns]
+        chosen = Chosen(hook, step.rows[rows], _order(rows), step.has_image[rows])
+        out = moved.clone()
+        out[rows, columns] = self.edit(picked, chosen).to(moved.dtype)
+        return out.movedim(1, axis)
+
+
+def check_shape(given: Sequence[int], wanted: Sequence[int], hook: str) -> None:
+    """Refuse values that do not fit the activation at a hook point.
+
+    Raises:
+        MismatchError: the shapes differ.
+    """
+    if tuple(given) != tuple(wanted):
+        raise MismatchError(f"shape {tuple(given)} does not fit {tuple(wanted)} at {hook!r}: made on another model?")
+
+
+def as_tuple(hooks: str | Iterable[str]) -> tuple[str, ...]:
+    """Patterns as a tuple, whether one was given or several."""
+    return (hooks,) if isinstance(hooks, str) else tuple(hooks)
+
+
+def freeze_layers(intervention: Any) -> None:
+    """Keep the layers of a frozen intervention as a tuple, whether one was given or several."""
+    layers = intervention.layers
+    if isinstance(layers, int):
+        layers = (layers,)
+    object.__setattr__(intervention, "layers", None if layers is None else tuple(layers))
+
+
+def at_layers(found: list[str], layers: Iterable[int] | None, names: Sequence[str]) -> list[str]:
+    """Hook points at the chosen layers of the decoder.
+
+    Raises:
+        HookPointError: a layer that there is not, or none of the hook points is at these layers.
+    """
+    chosen = check_layers(layers, stack_sizes(names).get("blocks", 0))
+    if chosen is None:
+        return found
+    kept = [name for name in found if layer_of(name) in chosen]
+    if not kept:
+        raise HookPointError(f"nothing to do at layers {list(chosen)}: there is {found[0]} ... {found[-1]}")
+    return kept
+
+
+def _order(rows: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+    # rows come sorted, so the first place of each row number is found by search.
+    return torch.arange(rows.numel(), device=rows.device) - torch.searchsorted(rows, rows)

@@ -1,0 +1,106 @@
+"""Gate: an intervention that acts only where a condition on the activation holds; and some conditions."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from cmrm_interp.axes import Bool, Float, Tensor
+from cmrm_interp.directions import Directions
+from cmrm_interp.errors import InputError
+from cmrm_interp.interventions.base import Chosen, Intervention
+from cmrm_interp.positions import Position
+
+Condition = Callable[[Tensor, Chosen], Tensor]
+
+
+@dataclass(frozen=True)
+class Gate(Intervention):
+    """Apply an intervention only at the tokens where a condition holds.
+
+    Attributes:
+        condition: function ``(x, chosen)`` of the activations ``n d_model`` at the intervention's own hook
+            points and positions, to ``n`` booleans, or to ``n`` weights from 0 to 1 that blend the edit in.
+        intervention: what is applied.
+    """
+
+    condition: Condition
+    intervention: Intervention
+
+    @property
+    def positions(self) -> Position:  # type: ignore[override]
+        """Positions of the gated intervention."""
+        return self.intervention.positions
+
+    def targets(self, names: Sequence[str]) -> list[str]:
+        """Hook points of the gated intervention."""
+        return self.intervention.targets(names)
+
+    def edit(self, x: Float[Tensor, "n *shape"], chosen: Chosen) -> Float[Tensor, "n *shape"]:
+        """The edit where the condition holds, ``x`` where it does not, a blend for weights in between."""
+        weight = self.condition(x, chosen)
+        if weight.shape != x.shape[:1]:
+            raise InputError(f"a gate's condition returns one value a token: {x.shape[0]}, not {tuple(weight.shape)}")
+        weight = weight.to(x.device).reshape(-1, *[1] * (x.ndim - 1))
+        edited = self.intervention.edit(x, chosen)
+        if weight.dtype == torch.bool:
+            return torch.where(weight, edited, x.to(edited.dtype))
+        return x + weight.to(edited.dtype) * (edited - x)
+
+
+@dataclass(frozen=True)
+class CosineAbove:
+    """Condition: the cosine with a direction is above a threshold (as in CAST, arXiv 2409.05907).
+
+    Attributes:
+        directions: one vector at each hook point of the gated intervention.
+        threshold: from -1 to 1.
+    """
+
+    directions: Directions
+    threshold: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse a threshold that is no number."""
+        _check_threshold(self.threshold)
+
+    def __call__(self, x: Float[Tensor, "n d_model"], chosen: Chosen) -> Bool[Tensor, " n"]:
+        """Whether ``cos(x, v) > threshold``."""
+        vector = self.directions[chosen.hook].to(x.device).float()
+        return torch.nn.functional.cosine_similarity(x.float(), vector, dim=-1) > self.threshold
+
+
+@dataclass(frozen=True)
+class DotAbove:
+    """Condition: the dot product with a direction, plus a bias, is above a threshold (InferAligner, 2401.11206).
+
+    Attributes:
+        directions: one vector at each hook point of the gated intervention.
+        threshold: in units of the activation times the vector.
+    """
+
+    directions: Directions
+    threshold: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse a threshold that is no number."""
+        _check_threshold(self.threshold)
+
+    def __call__(self, x: Float[Tensor, "n d_model"], chosen: Chosen) -> Bool[Tensor, " n"]:
+        """Whether ``x . v > threshold``."""
+        return x.float() @ self.directions[chosen.hook].to(x.device).float() > self.threshold
+
+
+@dataclass(frozen=True)
+class HasImage:
+    """Condition: the prompt has an image; text-only rows of a mixed batch stay as they are."""
+
+    def __call__(self, x: Float[Tensor, "n *shape"], chosen: Chosen) -> Bool[Tensor, " n"]:
+        """Whether each token's prompt has an image."""
+        return chosen.has_image
+
+
+def _check_threshold(threshold: float) -> None:
+    if not math.isfinite(threshold):
+        raise InputError(f"the threshold is {threshold}: give a finite number")

@@ -1,0 +1,258 @@
+"""Model: a vision-language model with named hook points; the object that users hold."""
+
+import gc
+import hashlib
+import inspect
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from cmrm_interp.activations import Activations
+from cmrm_interp.axes import Float, Int, Tensor
+from cmrm_interp.capture import Request, capture, stream
+from cmrm_interp.encoding import Encoder, PaddingSide
+from cmrm_interp.errors import InputError, ModelError
+from cmrm_interp.families.load import Parts, Source, load_parts
+from cmrm_interp.generation import generate_tokens
+from cmrm_interp.inputs import EncodedInputs, Inputs, PromptInputs
+from cmrm_interp.interventions import Intervention
+from cmrm_interp.logits import logits
+from cmrm_interp.positions import Position
+from cmrm_interp.prompts import ImageSource, Prompt, pair
+from cmrm_interp.running import BatchSize
+from cmrm_interp.tracing import Network
+from cmrm_interp.vetting import need_images, vet
+
+
+def load(source: Source, **hf_kwargs: Any) -> "Model":
+    """Load a vision-language model (or the text decoder that one was made from).
+
+    Args:
+        source: hub id, local folder, ``"organism"`` (shipped), or ``(hf_model, processor)``; the processor may be
+            None, then inputs come from `Model.from_encoding` alone.
+        **hf_kwargs: as Hugging Face's `from_pretrained` takes them: ``dtype``, ``device_map``, ``revision``,
+            ``attn_implementation="eager"`` (needed for attention patterns), ``trust_remote_code``; and
+            ``chat_template`` (Jinja).
+
+    Raises:
+        ModelError: there is no such model, it is of no known family, or its weights are pickled.
+    """
+    return Model(load_parts(source, **hf_kwargs))
+
+
+class Model:
+    """A model with TransformerLens-style hook points.
+
+    Attributes:
+        hf: the Hugging Face model.
+        processor, tokenizer: its parts, or None.
+        name: hub id, path or class name.
+        revision: of the hub, or None.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        """Wrap loaded parts (use `load`)."""
+        self.hf, self.processor, self.tokenizer = parts.hf, parts.processor, parts.tokenizer
+        self.name, self.revision, self.family = parts.name, parts.revision, parts.family
+        self.network = Network(parts.hf, parts.family)
+        self.encoder = Encoder(
+            parts.family, parts.processor, parts.tokenizer, _image_token(parts.hf.config), _accepted(parts.hf)
+        )
+
+    def __repr__(self) -> str:
+        """Name, family and sizes, one line."""
+        return f"Model({self.name!r}; {self.family.name}, {self.n_layers} layers, d_model {self.d_model})"
+
+    @property
+    def n_layers(self) -> int:
+        """Number of decoder blocks."""
+        return self._text.num_hidden_layers
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return self._text.hidden_size
+
+    @property
+    def n_heads(self) -> int:
+        """Attention heads of a block."""
+        return self._text.num_attention_heads
+
+    @property
+    def hook_points(self) -> list[str]:
+        """Names of all hook points, in the order of a forward pass with an image."""
+        return list(self.network.points)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Short hash of architecture and weights, by which directions and recipes know their model."""
+        total = hashlib.sha256(self.family.name.encode())
+        for name, parameter in self.hf.named_parameters():
+            # bf16 is what most checkpoints hold, so that loading in another dtype gives the same hash.
+            head = parameter.detach().flatten()[:256].to("cpu", torch.bfloat16).view(torch.int16)
+            total.update(f"{name}{tuple(parameter.shape)}".encode() + head.numpy().tobytes())
+        return total.hexdigest()[:16]
+
+    def prepare(
+        self,
+        prompts: str | Prompt | Sequence[str | Prompt],
+        images: ImageSource | Sequence[ImageSource | None] | None = None,
+        system: str | None = None,
+        padding_side: PaddingSide = "left",
+    ) -> Inputs:
+        """Inputs for this model: user texts, put under its chat template, with images or without.
+
+        Args:
+            prompts: texts or `Prompt` objects.
+            images: one image for all prompts, a list with one (or None) for each, or None. An image is a PIL
+                image, the path of a file, or an array of height x width x 3.
+            system: system prompt.
+            padding_side: where padding goes when rows have different lengths (generation always uses the left).
+
+        Raises:
+            InputError: no prompts, or a template without system prompts is given one.
+            ImageError: more or fewer images than prompts, or images for a text-only model.
+        """
+        if padding_side not in ("left", "right"):
+            raise InputError(f"padding_side={padding_side!r}: use 'left' or 'right'")
+        paired = pair(prompts, images, system)
+        self.encoder.check(paired)
+        return PromptInputs(self.encoder, paired, padding_side)
+
+    def from_encoding(self, tensors: Mapping[str, Tensor]) -> Inputs:
+        """Inputs from what a processor or tokenizer returned, as it is.
+
+        Args:
+            tensors: at least ``input_ids`` (``batch pos``); an attention mask of ones is added where there is none.
+
+        Raises:
+            InputError: no input_ids, or an attention mask of another shape or with gaps.
+        """
+        return EncodedInputs.of(self.encoder, tensors)
+
+    def logits(
+        self,
+        inputs: Inputs,
+        interventions: Sequence[Intervention] | Intervention = (),
+        positions: str = "last",
+        batch_size: BatchSize = "auto",
+    ) -> Float[Tensor, "..."]:
+        """Logits of the next token.
+
+        Args:
+            inputs: from `prepare` or `from_encoding`.
+            interventions: applied in the order given at each hook point.
+            positions: ``"last"`` for ``batch vocab``, ``"all"`` for ``batch pos vocab``.
+            batch_size: rows a batch; ``"auto"`` halves it when memory runs out.
+
+        Raises:
+            HookPointError, MismatchError: an intervention that does not fit this model.
+        """
+        acting = vet(self, inputs, interventions)
+        return logits(self.network, self.encoder, inputs, acting, positions, batch_size)
+
+    def generate(
+        self,
+        inputs: Inputs,
+        interventions: Sequence[Intervention] | Intervention = (),
+        max_new_tokens: int = 64,
+        batch_size: BatchSize = "auto",
+        **generation: Any,
+    ) -> list[str]:
+        """Answers, the new text only; greedy unless ``do_sample=True`` is given.
+
+        Args:
+            inputs: from `prepare` or `from_encoding`.
+            interventions: applied to the prompt and, where their positions say so, to each new token.
+            max_new_tokens: at most so many.
+            batch_size: rows a batch.
+            **generation: further arguments of Hugging Face's `generate` (``do_sample``, ``temperature``, ...), and
+                ``seed`` for sampling.
+
+        Raises:
+            ModelError: the model was loaded without a tokenizer (use `generate_tokens`).
+        """
+        if self.tokenizer is None:
+            raise ModelError("this model was loaded without a tokenizer: use model.generate_tokens(inputs)")
+        new = self.generate_tokens(inputs, interventions, max_new_tokens, batch_size, **generation)
+        return self.tokenizer.batch_decode(new, skip_special_tokens=True)
+
+    def generate_tokens(
+        self,
+        inputs: Inputs,
+        interventions: Sequence[Intervention] | Intervention = (),
+        max_new_tokens: int = 64,
+        batch_size: BatchSize = "auto",
+        **generation: Any,
+    ) -> Int[Tensor, "batch new"]:
+        """Ids of the new tokens, padded on the right; see `generate`."""
+        acting = vet(self, inputs, interventions)
+        how = {"max_new_tokens": max_new_tokens, **generation}
+        return generate_tokens(self.network, self.encoder, inputs, acting, batch_size, **how)
+
+    def capture(
+        self,
+        inputs: Inputs,
+        hooks: str | Sequence[str],
+        positions: Position = "last",
+        interventions: Sequence[Intervention] | Intervention = (),
+        batch_size: BatchSize = "auto",
+        store: str | os.PathLike[str] | None = None,
+    ) -> Activations:
+        """Activations at hook points; the model is left after the last one that was asked for.
+
+        Args:
+            inputs: from `prepare` or `from_encoding`.
+            hooks: names or patterns (``"blocks.*.hook_resid_post"``).
+            positions: ``"last"``, ``"all"``, ``"image"``, ``"text"``, an int or a slice over real tokens.
+            interventions: what is captured is the activation after them.
+            batch_size: rows a batch.
+            store: a folder; activations are written there batch by batch, and a stopped capture resumes.
+
+        Raises:
+            HookPointError: a hook point or position that there is not.
+            MismatchError: the folder holds another capture.
+        """
+        request = self._request(inputs, hooks, positions, interventions)
+        return capture(self.network, self.encoder, inputs, request, batch_size, store)
+
+    def stream(
+        self,
+        inputs: Inputs,
+        hooks: str | Sequence[str],
+        positions: Position = "last",
+        interventions: Sequence[Intervention] | Intervention = (),
+        batch_size: BatchSize = "auto",
+    ) -> Iterator[Activations]:
+        """Activations of one batch after another, as `capture` gives them, in constant memory."""
+        request = self._request(inputs, hooks, positions, interventions)
+        return stream(self.network, self.encoder, inputs, request, batch_size)
+
+    def close(self) -> None:
+        """Free the memory of the model; it cannot be used afterwards."""
+        del self.network, self.hf
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    @property
+    def _text(self) -> Any:
+        return self.hf.config.get_text_config()
+
+    def _request(self, inputs: Inputs, hooks: str | Sequence[str], positions: Position, interventions: Any) -> Request:
+        acting = vet(self, inputs, interventions)
+        request = Request.of(self.network, hooks, positions, interventions=acting, model=self.fingerprint)
+        need_images(self, inputs, request.hooks)
+        return request
+
+
+def _image_token(config: Any) -> int | None:
+    # Older LLaVA configurations call it an index.
+    return getattr(config, "image_token_id", None) or getattr(config, "image_token_index", None)
+
+
+def _accepted(hf: Any) -> frozenset[str]:
+    return frozenset(inspect.signature(hf.forward).parameters)

@@ -1,0 +1,153 @@
+"""Running a batch: interventions bound to its rows as visits, and batch sizes that fit the memory."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, TypeVar
+
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from tqdm.auto import tqdm
+
+from cmrm_interp.axes import Tensor
+from cmrm_interp.encoding import Batch, Encoder
+from cmrm_interp.errors import HookPointError, InputError
+from cmrm_interp.families.maps import Point
+from cmrm_interp.inputs import Inputs
+from cmrm_interp.interventions import Intervention, Step
+from cmrm_interp.positions import Tokens
+from cmrm_interp.tracing import Network, Visit
+
+BatchSize = int | Literal["auto"]
+FIRST_TRY = 32
+T = TypeVar("T")
+
+
+def each_batch(inputs: Inputs, size: BatchSize, run: Callable[[Batch], T], what: str, start: int = 0) -> Iterator[T]:
+    """Results of running every batch; ``"auto"`` halves the batch when memory runs out, and goes on.
+
+    Args:
+        inputs: what to run on.
+        size: rows a batch, or ``"auto"``.
+        run: runs one batch.
+        what: name for the progress bar, which appears after two seconds.
+        start: first row (those before it are done).
+
+    Raises:
+        InputError: a size that is not a positive number.
+    """
+    if size != "auto" and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+        raise InputError(f"batch_size={size!r}: give a positive number of rows, or 'auto'")
+    n = FIRST_TRY if size == "auto" else size
+    with tqdm(total=len(inputs), initial=start, desc=what, unit="prompt", delay=2, leave=False) as bar:
+        while start < len(inputs):
+            stop = min(start + n, len(inputs))
+            try:
+                result = run(inputs.batch(slice(start, stop)))
+            except RuntimeError as error:
+                if size != "auto" or n == 1 or not should_reduce_batch_size(error):
+                    raise
+                n //= 2
+                clear_device_cache(garbage_collection=True)
+                continue
+            bar.update(stop - start)
+            start = stop
+            yield result
+
+
+def edits(network: Network, encoder: Encoder, interventions: Sequence[Intervention], batch: Batch) -> dict[str, Visit]:
+    """Interventions as visits for the rows of one batch, in the order given at each hook point.
+
+    Raises:
+        HookPointError: an intervention at a hook point or position that there is not.
+    """
+    names = list(network.points)
+    by_hook: dict[str, list[Intervention]] = {}
+    for intervention in interventions:
+        for name in intervention.targets(names):
+            by_hook.setdefault(name, []).append(intervention)
+    tokens = _token_steps(batch)
+    visits = {}
+    for name, acting in by_hook.items():
+        point = network.points[name]
+        if point.is_vision and not network.has_images(batch.tensors):
+            continue
+        visits[name] = _visit(name, acting, _patch_steps(point, encoder, batch, acting) if point.is_vision else tokens)
+    return visits
+
+
+def to_device(network: Network, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors on the model's first device; pixels in the model's dtype."""
+    weight = next(network.hf.parameters())
+    pixels = network.family.vision.pixels[:1] if network.family.vision else ()
+    return {
+        name: tensor.to(weight.device, weight.dtype)
+        if name in pixels and tensor.is_floating_point()
+        else tensor.to(weight.device)
+        for name, tensor in tensors.items()
+    }
+
+
+def forward(network: Network, batch: Batch, visits: Mapping[str, Visit], stop: bool = False, **how: Any) -> Any:
+    """One forward pass over a batch with visits.
+
+    Args:
+        network: the model.
+        batch: the rows.
+        visits: hook point to visit.
+        stop: leave the model after the last visit (there is no result then).
+        **how: further arguments of the Hugging Face forward.
+
+    Returns:
+        The model's output, or None if it was left early.
+    """
+    tensors = to_device(network, batch.tensors)
+    result: list[Any] = []
+
+    @torch.no_grad()
+    def call() -> None:
+        result.append(network.hf(**tensors, use_cache=False, **how))
+
+    network.run(call, tensors, visits, stop=stop)
+    return result[0] if result else None
+
+
+def patch_mask(point: Point, tensors: Mapping[str, Tensor], shape: Sequence[int]) -> Tensor:
+    """Which entries of a vision activation ``image patch d`` are patches and not padding."""
+    counts = point.view.counts(tensors)  # type: ignore[attr-defined]
+    if counts is None:
+        return torch.ones(shape[0], shape[1], dtype=torch.bool)
+    return torch.arange(shape[1]) < torch.tensor(counts)[:, None]
+
+
+def _visit(name: str, acting: Sequence[Intervention], step_of: Callable[[Tensor, int], Step]) -> Visit:
+    def visit(activation: Tensor, step: int) -> Tensor:
+        now = step_of(activation, step)
+        for intervention in acting:
+            activation = intervention.apply(activation, name, now)
+        return activation
+
+    return visit
+
+
+def _token_steps(batch: Batch) -> Callable[[Tensor, int], Step]:
+    prompt = Step(batch.tokens, batch.rows, batch.has_image)
+    later = Step(batch.tokens.new_token(), batch.rows, batch.has_image)
+    return lambda activation, step: later if step else prompt
+
+
+def _patch_steps(
+    point: Point, encoder: Encoder, batch: Batch, acting: Sequence[Intervention]
+) -> Callable[[Tensor, int], Step]:
+    for intervention in acting:
+        if intervention.positions != "all":
+            raise HookPointError(
+                f"{point.name!r} holds patches of images, not tokens: position {intervention.positions!r} means"
+                " nothing there, use positions='all'"
+            )
+    owners = encoder.images_per_row(batch.tensors)
+    rows = torch.tensor([int(batch.rows[row]) for row, images in enumerate(owners) for _ in images])
+
+    def step_of(activation: Tensor, step: int) -> Step:
+        real = patch_mask(point, batch.tensors, activation.shape)
+        return Step(Tokens(real, real), rows, torch.ones_like(rows, dtype=torch.bool))
+
+    return step_of

@@ -1,0 +1,219 @@
+"""The only place that builds or opens anything of nnsight's: one forward or one generation, visited.
+
+A *visit* is a function of an activation and the step's number. It is called when the model reaches a
+hook point, and what it returns takes the activation's place. Everything above this module (capture,
+interventions, sweeps) is made of visits, so nobody ever writes a trace, and notebook cells, threads
+and ``exec`` work as plain scripts do.
+"""
+
+import inspect
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+# nnsight mounts an attribute on ``object``; beartype must have been imported before, if at all.
+import nnsight
+import torch
+from nnsight.intervention.interleaver import OutOfOrderError
+from torch import Tensor
+
+from cmrm_interp.errors import HookPointError, ModelError
+from cmrm_interp.families.maps import FamilyMap, Point
+from cmrm_interp.families.points import hook_points
+from cmrm_interp.families.views import Frame
+
+Visit = Callable[[Tensor, int], Tensor | None]
+
+
+@dataclass(frozen=True)
+class Location:
+    """One side of one module, with the hook points that are seen there."""
+
+    module: str
+    side: str
+    points: tuple[Point, ...]
+
+
+class Network:
+    """A Hugging Face model under nnsight, with its hook points.
+
+    Attributes:
+        hf: the Hugging Face model.
+        family: its map.
+        points: hook points by name, in forward order.
+    """
+
+    def __init__(self, hf: Any, family: FamilyMap) -> None:
+        """Wrap a model.
+
+        Args:
+            hf: the Hugging Face model; set to evaluation mode.
+            family: its map.
+        """
+        self.hf = hf.eval()
+        self.family = family
+        self.points = {point.name: point for point in hook_points(family, hf)}
+        self.modules = dict(hf.named_modules())
+        # transformers' generate runs the vision side before the forward of such models, which embeds first.
+        self._sees_first = "mm_encoder_outputs" in inspect.signature(hf.forward).parameters
+        self._envoy: Any = nnsight.NNsight(hf)
+        # Two threads that trace one model at once would mix their greenlets.
+        self._lock = threading.RLock()
+
+    def run(self, call: Callable[[], Any], inputs: Mapping[str, Any], visits: Mapping[str, Visit], **how: bool) -> None:
+        """Run the model once, calling the visits on the way.
+
+        Args:
+            call: calls the model (``hf(...)`` or ``hf.generate(...)``) and keeps what it wants of the result.
+            inputs: the tensors that `call` gives to the model, for views that need them.
+            visits: hook point to visit.
+            how: ``generating`` (the model is called again for each new token) and ``stop`` (leave the model
+                once the last visit is done; a forward pass only).
+
+        Raises:
+            HookPointError: a hook point that this run cannot reach.
+        """
+        with self._lock, _kept(self.hf, self.family.state):
+            if not visits:
+                call()
+                return
+            plan = self._plan(visits, self.has_images(inputs), how.get("generating", False))
+            frame = Frame(self.modules, inputs)
+            # nnsight reads these blocks from source: they cannot share one ``with`` and stay a single plain line.
+            with self._envoy.trace(fn=call) as tracer:  # noqa: SIM117
+                with tracer.invoke():
+                    _walk(self, tracer, plan, visits, frame, how)
+
+    def has_images(self, inputs: Mapping[str, Any]) -> bool:
+        """Whether a run on these tensors passes through the vision side."""
+        vision = self.family.vision
+        return vision is not None and inputs.get(vision.pixels[0]) is not None
+
+    def _plan(self, visits: Mapping[str, Visit], has_images: bool, generating: bool) -> list[Location]:
+        wanted = set(visits)
+        for name in visits:
+            point = self.points[name]
+            wanted.update(point.view.needs)
+            if point.is_vision and not has_images:
+                raise HookPointError(f"{name!r} is only reached with an image, and no prompt of this batch has one")
+            if point.side == "attention":
+                self._need_eager(name)
+                # nnsight rewrites a forward when its source is first looked at: too late once the model is in it.
+                _attention_call(self.envoy(point.module))
+        chosen = [point for name, point in self.points.items() if name in wanted]
+        if generating and self._sees_first:
+            chosen.sort(key=lambda point: not point.is_vision)
+        places = groupby(chosen, key=lambda point: (point.module, point.side))
+        return [Location(module, side, tuple(points)) for (module, side), points in places]
+
+    def _need_eager(self, name: str) -> None:
+        kind = self.hf.config.get_text_config()._attn_implementation
+        if kind != "eager":
+            raise ModelError(
+                f"{name!r} needs attention weights, which {kind!r} attention does not give:"
+                f" load the model with attn_implementation='eager'"
+            )
+
+    def envoy(self, path: str) -> Any:
+        """The nnsight envoy of a module."""
+        return self._envoy.get(path)
+
+
+def _walk(
+    network: Network,
+    tracer: Any,
+    plan: Sequence[Location],
+    visits: Mapping[str, Visit],
+    frame: Frame,
+    how: Mapping[str, bool],
+) -> None:
+    if how.get("generating"):
+        _steps(network, tracer, plan, visits, frame)
+        return
+    for place in plan:
+        _stop(network, place, visits, frame, 0)
+    if how.get("stop"):
+        tracer.stop()
+
+
+def _steps(network: Network, tracer: Any, plan: Sequence[Location], visits: Mapping[str, Visit], frame: Frame) -> None:
+    later = [place for place in plan if not any(point.is_vision for point in place.points)]
+    step, reached = 0, -1
+    try:
+        for step in tracer.iter[:]:
+            places = later if step else plan
+            if not places:
+                return
+            for place in places:
+                _stop(network, place, visits, frame, step)
+                reached = step
+    except OutOfOrderError:
+        # A generation ends by never reaching the first place of one more step; anything else is a real error.
+        if step == 0 or reached == step:
+            raise
+
+
+def _stop(network: Network, place: Location, visits: Mapping[str, Visit], frame: Frame, step: int) -> None:
+    envoy = network.envoy(place.module)
+    raw = _read(envoy, place.side)
+    changed = False
+    for point in place.points:
+        old = point.view.read(raw, frame)
+        visit = visits.get(point.name)
+        new = visit(old, step) if visit else None
+        if new is not None and new is not old:
+            raw, changed = point.view.write(raw, old, new, frame), True
+        frame.seen[point.name] = old if new is None else new
+    if changed:
+        _write(envoy, place.side, raw)
+
+
+def _read(envoy: Any, side: str) -> Any:
+    if side == "input":
+        return envoy.input
+    if side == "output":
+        return envoy.output
+    call = _attention_call(envoy)
+    value = call.inputs[0][3]
+    return (*call.output, value)
+
+
+def _write(envoy: Any, side: str, raw: Any) -> None:
+    if side == "input":
+        envoy.input = raw
+    elif side == "output":
+        envoy.output = raw
+    else:
+        _attention_call(envoy).output = raw[:2]
+
+
+def _attention_call(envoy: Any) -> Any:
+    # transformers looks the attention function up and then calls it; the call is the last of that name.
+    names = [name for name in envoy.source.names if name.startswith("attention_interface_")]
+    if not names:
+        raise ModelError(f"{envoy.path}: its attention does not go through transformers' attention interface")
+    return envoy.source.node(names[-1])
+
+
+@contextmanager
+def _kept(hf: Any, attributes: Sequence[str]) -> Iterator[None]:
+    owners = [(hf.get_submodule(path.rpartition(".")[0]), path.rpartition(".")[2]) for path in attributes]
+    before = [getattr(owner, name) for owner, name in owners]
+    try:
+        yield
+    finally:
+        for (owner, name), value in zip(owners, before, strict=True):
+            setattr(owner, name, value)
+
+
+def without_gradients(call: Callable[[], Any]) -> Callable[[], Any]:
+    """The same call under ``torch.no_grad``."""
+
+    def quiet() -> Any:
+        with torch.no_grad():
+            return call()
+
+    return quiet
