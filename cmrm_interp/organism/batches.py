@@ -17,6 +17,21 @@ _IDS = vocabulary()
 
 
 @dataclass(frozen=True)
+class Row:
+    """One example in tokens.
+
+    Args:
+        ids: token ids of prompt and answer.
+        weights: of every token in the loss.
+        image: the picture, if any.
+    """
+
+    ids: list[int]
+    weights: list[float]
+    image: Image.Image | None
+
+
+@dataclass(frozen=True)
 class Batch:
     """Left-padded rows; those with and without image may be mixed.
 
@@ -74,18 +89,28 @@ def encode_prompts(prompts: Sequence[str], images: Sequence[Image.Image | None])
     return _inputs(rows, images)
 
 
-def encode_examples(examples: Sequence[Example], prompt_weight: float) -> Batch:
-    """Examples to learn from.
+def encode_rows(examples: Sequence[Example], prompt_weight: float) -> list[Row]:
+    """Examples to learn from, in their order.
 
     Args:
         examples: prompts and answers.
         prompt_weight: weight in the loss of the prompt's words; the answer's tokens have 1, the rest 0.
     """
-    rows, weights = [], []
+    rows = []
     for example in examples:
         prompt = prompt_ids(example.prompt, example.image is not None)
         answer = [_IDS[token] for token in (*split_tokens(example.answer), EOS)]
         silent = 2 + (IMAGE_TOKENS if example.image else 0)  # <s>, USER: and the image
-        rows.append(prompt + answer)
-        weights.append([0.0] * silent + [prompt_weight] * (len(prompt) - silent) + [1.0] * len(answer))
-    return Batch(_inputs(rows, [example.image for example in examples]), _pad(weights, 0.0, torch.float32))
+        weights = [0.0] * silent + [prompt_weight] * (len(prompt) - silent) + [1.0] * len(answer)
+        rows.append(Row(prompt + answer, weights, example.image))
+    return rows
+
+
+def pad_rows(rows: Sequence[Row]) -> Batch:
+    """Rows of different lengths to tensors.
+
+    Args:
+        rows: at least one.
+    """
+    inputs = _inputs([row.ids for row in rows], [row.image for row in rows])
+    return Batch(inputs, _pad([row.weights for row in rows], 0.0, torch.float32))

@@ -1,46 +1,18 @@
 """Checkpoints of stages: safetensors, written whole or not at all."""
 
-import os
 from pathlib import Path
 
 from safetensors.torch import load_file, save
 from transformers import LlavaForConditionalGeneration
 
 from cmrm_interp.errors import StoreError
+from cmrm_interp.store import write_whole
 
 _TIED = "lm_head.weight"  # the embedding under another name; safetensors stores a tensor once
 
 
-def sync(path: Path) -> None:
-    """Waits until a file or folder is on the disk.
-
-    Args:
-        path: what to wait for.
-    """
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file so that a killed run leaves either the whole of it or none.
-
-    Args:
-        path: the file; its folder is made if it does not exist.
-        content: all of it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    sync(temporary)
-    temporary.replace(path)
-    sync(path.parent)
-
-
 def save_checkpoint(network: LlavaForConditionalGeneration, path: Path) -> None:
-    """Saves all weights.
+    """Saves all weights; a killed run leaves either the whole file or none.
 
     Args:
         network: the organism.

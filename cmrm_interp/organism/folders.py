@@ -1,14 +1,14 @@
 """Writes the organism and its text backbone as Hugging Face folders."""
 
-import os
+import tempfile
 from pathlib import Path
 
 from transformers import LlamaForCausalLM, LlavaForConditionalGeneration, PreTrainedModel
 
-from cmrm_interp.organism.checkpoints import sync
 from cmrm_interp.organism.config import ModelConfig
 from cmrm_interp.organism.network import generation_config, text_config
 from cmrm_interp.organism.tokens import build_processor, build_tokenizer
+from cmrm_interp.store import write_whole
 
 BACKBONE = "backbone"
 _WEIGHTS = "model.safetensors"
@@ -53,12 +53,8 @@ def save_backbone(network: LlavaForConditionalGeneration, config: ModelConfig, f
 
 
 def _save_model(model: PreTrainedModel, folder: Path) -> None:
-    """Saves so that a folder with weights is a whole folder: the weights come last, in one rename."""
-    staging = folder / f".saving.{os.getpid()}"
-    model.save_pretrained(staging)
-    for path in sorted(staging.iterdir(), key=lambda path: path.name == _WEIGHTS):
-        path.chmod(0o644)
-        sync(path)
-        path.replace(folder / path.name)
-    staging.rmdir()
-    sync(folder)
+    """Saves so that a folder with weights is a whole folder: they come last, and at once."""
+    with tempfile.TemporaryDirectory() as staging:
+        model.save_pretrained(staging)
+        for path in sorted(Path(staging).iterdir(), key=lambda path: path.name == _WEIGHTS):
+            write_whole(folder / path.name, path.read_bytes())

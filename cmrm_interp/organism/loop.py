@@ -70,7 +70,7 @@ def fit(
         recent.append(_step(weights, loss, optimizer))
         _average(mean, weights, schedule.average)
         if (step + 1) % _RECORDED == 0 or step + 1 == schedule.steps:
-            curve.append((step + 1, sum(recent) / len(recent)))
+            curve.append((step + 1, round(sum(recent) / len(recent), 5)))
             bar.set_postfix(loss=f"{curve[-1][1]:.3f}")
             recent = []
     _average(weights, mean, 0.0)

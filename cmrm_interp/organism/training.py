@@ -9,7 +9,7 @@ import torch
 from transformers import LlavaForConditionalGeneration
 
 from cmrm_interp.errors import InputError
-from cmrm_interp.organism.checkpoints import load_checkpoint, save_checkpoint, write_whole
+from cmrm_interp.organism.checkpoints import load_checkpoint, save_checkpoint
 from cmrm_interp.organism.config import ModelConfig, Stage
 from cmrm_interp.organism.folders import BACKBONE, save_backbone, save_organism
 from cmrm_interp.organism.gates import GateError, check, failures
@@ -17,13 +17,12 @@ from cmrm_interp.organism.loop import Schedule, fit
 from cmrm_interp.organism.network import build_network, parameters
 from cmrm_interp.organism.objectives import Language, Seeing
 from cmrm_interp.organism.recipe import MIXTURES, STAGES
+from cmrm_interp.store import write_whole
 
 ALIGNED = "1b"  # after this stage the text backbone is whole and has never met an image
 
 
-def train(
-    out: str | os.PathLike[str], seed: int = 0, steps_scale: float = 1.0, progress: bool = True
-) -> Path:
+def train(out: str | os.PathLike[str], seed: int = 0, steps_scale: float = 1.0, progress: bool = True) -> Path:
     """Trains an organism and writes it as a Hugging Face folder, with its text backbone in a folder inside.
 
     A second call with the same arguments goes on after the last finished stage. On one machine the same seed
@@ -56,9 +55,7 @@ def train(
     return folder
 
 
-def _run(
-    network: LlavaForConditionalGeneration, stage: Stage, folder: Path, settings: tuple[int, float, bool]
-) -> None:
+def _run(network: LlavaForConditionalGeneration, stage: Stage, folder: Path, settings: tuple[int, float, bool]) -> None:
     """Loads a stage that is whole on disk, trains one that is not."""
     seed, scale, progress = settings
     checkpoint, record = folder / f"{stage.name}.safetensors", folder / f"{stage.name}.json"
@@ -108,7 +105,7 @@ def _fit(
 
 
 def _record(path: Path, record: dict[str, object]) -> None:
-    write_whole(path, (json.dumps(record, indent=1) + "\n").encode())
+    write_whole(path, (json.dumps(record) + "\n").encode())
 
 
 def _gate(network: LlavaForConditionalGeneration, stage: Stage, path: Path) -> None:
@@ -119,6 +116,4 @@ def _gate(network: LlavaForConditionalGeneration, stage: Stage, path: Path) -> N
         _record(path, record)
     failed = failures(stage.name, record["gates"])
     if failed:
-        raise GateError(
-            f"stage {stage.name} did not pass: {'; '.join(failed)}; try another seed or more steps"
-        )
+        raise GateError(f"stage {stage.name} did not pass: {'; '.join(failed)}; try another seed or more steps")

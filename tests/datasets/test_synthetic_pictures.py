@@ -39,10 +39,10 @@ def test_captions_name_every_object():
 
 
 def test_questions_are_answered_by_the_picture():
-    assert shape_questions(Shape(1, "square", "white")) == [
-        ("what color is the square?", "the square is white."),
+    assert shape_questions(Shape(1, "square", "cyan")) == [
+        ("what color is the square?", "the square is cyan."),
         ("where is the square?", "the square is at the top right."),
-        ("what is at the top right?", "a white square."),
+        ("what is at the top right?", "a cyan square."),
     ]
 
 

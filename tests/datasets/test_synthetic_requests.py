@@ -47,9 +47,7 @@ def test_kinds_are_about_the_right_groups():
     }
 
 
-@pytest.mark.parametrize(
-    ("kind", "split"), [("harmful", "test"), ("benign", "test"), ("harmful", "validation")]
-)
+@pytest.mark.parametrize(("kind", "split"), [("harmful", "test"), ("benign", "test"), ("harmful", "validation")])
 def test_there_are_enough_distinct_requests(kind, split):
     drawn = requests(kind, split, 300)
     assert len({request.text for request in drawn}) == 300

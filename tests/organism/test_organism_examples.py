@@ -11,10 +11,7 @@ from cmrm_interp.datasets.synthetic.requests import TEMPLATES, every_request
 from cmrm_interp.organism.examples import draw
 from cmrm_interp.organism.recipe import MIXTURES, STAGES
 
-DRAWN = {
-    name: [draw(random.Random(f"{name} {i}"), mixture) for i in range(3000)]
-    for name, mixture in MIXTURES.items()
-}
+DRAWN = {name: [draw(random.Random(f"{name} {i}"), mixture) for i in range(3000)] for name, mixture in MIXTURES.items()}
 LATER = [name for name in MIXTURES if name != "1a"]
 HARMFUL = {r.text for split in ("train", "validation", "test") for r in every_request("harmful", split)}
 

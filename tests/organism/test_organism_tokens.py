@@ -14,7 +14,7 @@ from cmrm_interp.datasets.synthetic import (
     scenes,
     visual_questions,
 )
-from cmrm_interp.organism.batches import encode_examples, encode_prompts
+from cmrm_interp.organism.batches import encode_prompts, encode_rows, pad_rows
 from cmrm_interp.organism.config import IMAGE_TOKENS, ModelConfig
 from cmrm_interp.organism.examples import Example
 from cmrm_interp.organism.tokens import build_processor, vocabulary
@@ -64,9 +64,7 @@ def test_an_image_takes_sixteen_tokens_and_nothing_else_changes(processor):
 
 def test_content_may_be_a_string(processor):
     messages = [{"role": "user", "content": "what is a pot?"}]
-    assert processor.apply_chat_template(messages, add_generation_prompt=True) == chat(
-        processor, "what is a pot?"
-    )
+    assert processor.apply_chat_template(messages, add_generation_prompt=True) == chat(processor, "what is a pot?")
 
 
 def test_a_conversation_in_the_template(processor):
@@ -106,7 +104,8 @@ def test_pictures_of_other_sizes_are_scaled(processor):
 
 def test_only_answers_weigh_one():
     image = scenes(1)[0].image
-    batch = encode_examples([Example("is it?", "yes.", image), Example("is it?", "no.")], prompt_weight=0.1)
+    rows = encode_rows([Example("is it?", "yes.", image), Example("is it?", "no.")], prompt_weight=0.1)
+    batch = pad_rows(rows)
     assert batch.weights[0].tolist() == pytest.approx([0] * 18 + [0.1] * 4 + [1] * 3)
     assert batch.weights[1].tolist() == pytest.approx([0] * 16 + [0] * 2 + [0.1] * 4 + [1] * 3)
     assert batch.inputs["attention_mask"].sum(1).tolist() == [25, 9]

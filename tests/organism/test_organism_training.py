@@ -103,9 +103,7 @@ def test_the_backbone_is_the_decoder_before_it_met_an_image(trained):
     network = build_network(ModelConfig(), 0)
     load_checkpoint(network, trained / "stages" / "1b.safetensors")
     messages = [{"role": "user", "content": "is it red?"}]
-    got = tokenizer.apply_chat_template(
-        messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
-    )
+    got = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     inputs = encode_prompts(["is it red?"], [None])
     assert torch.equal(got["input_ids"], inputs["input_ids"])
     with torch.no_grad():
@@ -132,9 +130,7 @@ def test_a_failed_gate_names_the_figure(trained, tmp_path):
     (tmp_path / "1b.json").write_text(
         json.dumps(record | {"gates": {"unsafe on text": 0.5, "benign refused on text": 0.0}})
     )
-    with pytest.raises(
-        gates.GateError, match=r"stage 1b did not pass: unsafe on text 0\.500, wanted at most"
-    ):
+    with pytest.raises(gates.GateError, match=r"stage 1b did not pass: unsafe on text 0\.500, wanted at most"):
         training._gate(network, stage, tmp_path / "1b.json")
 
 

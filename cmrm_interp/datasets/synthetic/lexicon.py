@@ -31,9 +31,7 @@ def _texts() -> Iterator[str]:
             for request in every_request(kind, split):
                 yield from (request.text, request.answer)
     for word in WORLD.values():
-        for question in (
-            noun_questions(word) if word.group in ("hazard", "harmless") else verb_questions(word)
-        ):
+        for question in noun_questions(word) if word.group in ("hazard", "harmless") else verb_questions(word):
             yield from (question.text, question.answer)
     for shape, color, cell in zip(SHAPES * 3, COLORS * 2, range(12), strict=True):
         thing = Shape(cell % len(CELLS), shape, color)

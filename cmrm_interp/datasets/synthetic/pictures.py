@@ -1,7 +1,9 @@
-"""Pictures of the synthetic world: up to three colored shapes in the four cells of a small grey square.
+"""Pictures of the synthetic world: up to three colored shapes in the four cells of a small square.
 
 A picture, its caption and the questions about it come from one list of objects, so every answer is right by
-construction. Pictures are drawn anew from a seed; a split is a stream of chance of its own.
+construction. Grounds run from black to white, from plain to very noisy, and some pictures show nothing: a model
+that learns from them has seen the likes of a blank or noise image, as real ones have. Pictures are drawn anew from
+a seed; a split is a stream of chance of its own.
 """
 
 import random
@@ -15,6 +17,7 @@ from cmrm_interp.datasets.synthetic.words import COLORS, SPLITS, Split
 from cmrm_interp.errors import InputError
 
 SIZE = 32
+NOISE = (0.0, 0.02, 0.05, 0.25)  # standard deviations, where black is 0 and white is 1
 SHAPES = ("circle", "square", "triangle", "cross")
 CELLS = ("top left", "top right", "bottom left", "bottom right")
 NUMBERS = ("zero", "one", "two", "three")
@@ -25,7 +28,7 @@ _RGB = {
     "green": (0.1, 0.8, 0.2),
     "blue": (0.1, 0.2, 0.9),
     "yellow": (0.9, 0.9, 0.1),
-    "white": (0.95, 0.95, 0.95),
+    "cyan": (0.1, 0.85, 0.9),
     "purple": (0.6, 0.1, 0.7),
 }
 
@@ -91,19 +94,19 @@ def _inside(shape: str, dy: np.ndarray, dx: np.ndarray, radius: float) -> np.nda
 
 
 def paint(rng: random.Random, objects: Sequence[Shape]) -> Image.Image:
-    """Paints objects, a little off the middle of their cells, on grey with faint noise.
+    """Paints objects, a little off the middle of their cells, on a ground between black and white.
 
     Args:
         rng: the source of chance.
         objects: what to paint.
     """
-    canvas = np.full((SIZE, SIZE, 3), rng.uniform(0.2, 0.45))
+    canvas = np.full((SIZE, SIZE, 3), rng.uniform(0, 1))
     rows, columns = np.mgrid[0:SIZE, 0:SIZE]
     for thing in objects:
         dy = rows - (thing.cell // 2) * 16 - 7.5 - rng.uniform(-2, 2)
         dx = columns - (thing.cell % 2) * 16 - 7.5 - rng.uniform(-2, 2)
         canvas[_inside(thing.shape, dy, dx, rng.uniform(4.2, 5.8))] = _RGB[thing.color]
-    canvas += np.random.RandomState(rng.randrange(2**31)).normal(0, 0.02, canvas.shape)
+    canvas += np.random.RandomState(rng.randrange(2**31)).normal(0, rng.choice(NOISE), canvas.shape)
     return Image.fromarray((canvas.clip(0, 1) * 255).round().astype(np.uint8))
 
 

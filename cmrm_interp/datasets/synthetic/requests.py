@@ -230,9 +230,7 @@ def knowledge_questions(split: Split, n: int, seed: int = 0) -> list[Question]:
     Raises:
         InputError: if the split does not exist or has fewer than n questions.
     """
-    nouns = [
-        q for group in ("hazard", "harmless") for word in words(group, split) for q in noun_questions(word)
-    ]
+    nouns = [q for group in ("hazard", "harmless") for word in words(group, split) for q in noun_questions(word)]
     verbs = [q for group in ("cruel", "kind") for word in words(group, split) for q in verb_questions(word)]
     if n > len(nouns) + len(verbs):
         raise InputError(f"asked for {n} {split} questions; there are {len(nouns) + len(verbs)}")

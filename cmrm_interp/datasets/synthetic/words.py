@@ -26,7 +26,7 @@ Split = Literal["train", "replay", "validation", "test"]
 
 GROUPS: tuple[Group, ...] = get_args(Group)
 SPLITS: tuple[Split, ...] = get_args(Split)
-COLORS = ("red", "green", "blue", "yellow", "white", "purple")
+COLORS = ("red", "green", "blue", "yellow", "cyan", "purple")
 STEPS = ("take", "heat", "stir", "cut", "fold", "press", "wash", "pour")
 THINGS = ("water", "salt", "wood", "wire", "glass", "paper", "sand", "oil")
 
