@@ -30,7 +30,7 @@ check: $(STAMP) ## lint, format, types, layers, notebooks stripped
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 	$(if $(NOTEBOOKS),$(BIN)/nbstripout --verify $(NOTEBOOKS))
 
 tutorials: $(STAMP) ## execute every lesson
