@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from cmrm_interp import store
 from cmrm_interp.axes import Bool, Float, Tensor
 from cmrm_interp.errors import HookPointError, MismatchError
 from cmrm_interp.hooks import expand, pos_axis
 from cmrm_interp.positions import Position
+from cmrm_interp.store import load as load_tensors
+from cmrm_interp.store import save as save_tensors
 
 KIND = "activations"
 _MASK = "mask"
@@ -108,7 +109,7 @@ class Activations(Mapping[str, Tensor]):
             "model": self.model,
             "hooks": list(self.tensors),
         }
-        store.save(path, self.everything(), {"kind": KIND, **header})
+        save_tensors(path, self.everything(), {"kind": KIND, **header})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Activations":
@@ -117,7 +118,7 @@ class Activations(Mapping[str, Tensor]):
         Raises:
             StoreError: the file is missing, damaged or of another kind.
         """
-        tensors, header = store.load(path, kind=KIND)
+        tensors, header = load_tensors(path, kind=KIND)
         ordered = {name: tensors.pop(name) for name in header["hooks"]} | tensors
         return cls.from_everything(ordered, _position_value(header["positions"]), header["model"])
 

@@ -10,10 +10,11 @@ from typing import Literal
 
 import torch
 
-from cmrm_interp import store
 from cmrm_interp.axes import Float, Tensor
 from cmrm_interp.errors import HookPointError, InputError, MismatchError
 from cmrm_interp.hooks import check_layers, expand, layer_of, stack_sizes
+from cmrm_interp.store import load as load_tensors
+from cmrm_interp.store import save as save_tensors
 
 KIND = "directions"
 Rows = Literal["one", "batch", "subspace"]
@@ -142,7 +143,7 @@ class Directions(Mapping[str, Tensor]):
             StoreError: the disk is full or the folder cannot be written.
         """
         header = {"rows": self.rows, "model": self.model, "method": self.method, "hooks": list(self.tensors)}
-        store.save(path, dict(self.tensors), {"kind": KIND, **header})
+        save_tensors(path, dict(self.tensors), {"kind": KIND, **header})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Directions":
@@ -151,7 +152,7 @@ class Directions(Mapping[str, Tensor]):
         Raises:
             StoreError: the file is missing, damaged, pickled or of another kind.
         """
-        tensors, header = store.load(path, kind=KIND)
+        tensors, header = load_tensors(path, kind=KIND)
         ordered = {name: tensors[name] for name in header["hooks"]}
         return cls(ordered, rows=header["rows"], model=header["model"], method=header["method"])
 
