@@ -5,11 +5,12 @@ exactly right, of n. `data/organism/results.json` holds a list of them.
 """
 
 import json
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
+
+from cmrm_interp.intervals import wilson
 
 Count = Literal["complied", "refused", "neither", "right"]
 
@@ -69,22 +70,6 @@ def select(cells: Iterable[Cell], **wanted: object) -> list[Cell]:
         wanted: names of fields and their values.
     """
     return [cell for cell in cells if all(getattr(cell, name) == value for name, value in wanted.items())]
-
-
-def wilson(count: int, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's score interval of a rate.
-
-    Args:
-        count: successes.
-        n: trials.
-        z: standard normal quantile; the default gives 95 %.
-
-    Returns:
-        Its lower and upper end, between 0 and 1.
-    """
-    middle = (count + z * z / 2) / (n + z * z)
-    half = z / (n + z * z) * math.sqrt(count * (n - count) / n + z * z / 4)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def percent(count: int, n: int) -> str:

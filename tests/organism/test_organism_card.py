@@ -6,7 +6,7 @@ import pytest
 
 from cmrm_interp.errors import InputError
 from cmrm_interp.organism.card import fill, methods_table, plain_table, window_figure, write_card
-from cmrm_interp.organism.results import load_cells, percent, select, wilson
+from cmrm_interp.organism.results import load_cells, percent, select
 
 
 def cell(**given):
@@ -37,9 +37,9 @@ def folder(tmp_path, records):
     return tmp_path
 
 
-def test_wilson_agrees_with_known_values():
-    assert wilson(0, 300) == pytest.approx((0.0, 0.01264), abs=1e-4)
-    assert wilson(30, 300) == pytest.approx((0.0710, 0.1391), abs=1e-4)
+def test_rates_carry_their_intervals():
+    assert percent(0, 300) == "0.0 (0.0-1.3)"
+    assert percent(30, 300) == "10.0 (7.1-13.9)"
     assert percent(300, 300) == "100.0 (98.7-100.0)"
 
 
