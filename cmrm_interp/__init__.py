@@ -2,6 +2,7 @@
 
 __version__ = "0.1.0"
 
+from cmrm_interp import recipes
 from cmrm_interp.activations import Activations
 from cmrm_interp.directions import Directions, cosine, random_like
 from cmrm_interp.estimators import difference, mean_diff, principal_direction, project, reject
@@ -48,5 +49,6 @@ __all__ = [
     "principal_direction",
     "project",
     "random_like",
+    "recipes",
     "reject",
 ]

@@ -13,7 +13,7 @@ from cmrm_interp.encoding import Batch, Encoder
 from cmrm_interp.hooks import expand, pos_axis
 from cmrm_interp.inputs import Inputs, digest
 from cmrm_interp.interventions import Intervention
-from cmrm_interp.positions import Position, check_position, position_mask
+from cmrm_interp.positions import Position, Tokens, check_position, position_mask
 from cmrm_interp.running import BatchSize, each_batch, edits, forward, patch_mask
 from cmrm_interp.shards import Shards
 from cmrm_interp.tracing import Network, Visit
@@ -118,6 +118,12 @@ def capture_batch(network: Network, encoder: Encoder, batch: Batch, request: Req
         patches,
         request.model,
     )
+
+
+def keep_last(hooks: Sequence[str], tokens: Tokens, found: dict[str, Tensor]) -> dict[str, Visit]:
+    """Visits that put the activation at each row's last token into `found`."""
+    keep = _KeepTokens(found, position_mask("last", tokens), "last")
+    return {name: _then(None, keep, name) for name in hooks}
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ class Encoder:
         owners = self.images_per_row(tensors) if self._has_pixels(tensors) else []
         images = [number for mine in owners[rows] for number in mine]
         if images:
-            out.update(self._slice_pixels(tensors, min(images), max(images) + 1))
+            out.update(self.slice_pixels(tensors, min(images), max(images) + 1))
         return out
 
     def _template(self) -> str | None:
@@ -155,7 +155,8 @@ class Encoder:
         n = tensors[vision.pixels[0]].shape[0]
         return [total // n] * n
 
-    def _slice_pixels(self, tensors: Mapping[str, Tensor], start: int, stop: int) -> dict[str, Tensor]:
+    def slice_pixels(self, tensors: Mapping[str, Tensor], start: int, stop: int) -> dict[str, Tensor]:
+        """The images from `start` to before `stop`, as the model's inputs carry them."""
         pixels, *others = self._pixels()
         vision = self.family.vision
         counts = vision.patches.counts(tensors) if vision else None

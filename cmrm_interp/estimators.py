@@ -1,5 +1,7 @@
 """How directions are found in activations, and projections on them."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 import torch
@@ -13,11 +15,12 @@ Scale = Literal["unit", "projection_mean", "projection_std"]
 T = TypeVar("T", Tensor, Activations)
 
 
-def mean_diff(a: Activations, b: Activations) -> Directions:
+def mean_diff(a: Activations | Iterable[Activations], b: Activations | Iterable[Activations]) -> Directions:
     """Mean of `a` less mean of `b`, at every hook point, accumulated in fp64.
 
     Args:
-        a: activations; the mean runs over rows and positions, padding left out.
+        a: activations, or batches of them as `Model.stream` gives them (then memory does not grow with the
+            data); the mean runs over rows and positions, padding left out.
         b: activations of the same hook points.
 
     Returns:
@@ -28,9 +31,10 @@ def mean_diff(a: Activations, b: Activations) -> Directions:
         MismatchError: different hook points, widths or models.
         InputError: one of them has no activations.
     """
-    _check_pair(a, b)
-    tensors = {name: (_mean(a, name) - _mean(b, name)).float() for name in a}
-    return Directions(tensors, rows="one", model=a.model, method="mean difference")
+    first, second = _Means.of(a), _Means.of(b)
+    first.check(second)
+    tensors = {name: (first.mean(name) - second.mean(name)).float() for name in first.sums}
+    return Directions(tensors, rows="one", model=first.model, method="mean difference")
 
 
 def difference(a: Activations, b: Activations) -> Directions:
@@ -138,11 +142,40 @@ def _direction(directions: Directions | Tensor, name: str | None) -> Tensor:
     raise MismatchError(f"{where}: these have {', '.join(list(directions)[:4])}")
 
 
-def _mean(acts: Activations, name: str) -> Tensor:
-    chosen = acts.selected(name)
-    if chosen.shape[0] == 0:
-        raise InputError(f"no activations at {name!r}: the position {acts.positions!r} chose no tokens")
-    return chosen.double().mean(0)
+@dataclass
+class _Means:
+    """Running sums over batches of activations."""
+
+    model: str | None = None
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, batches: Activations | Iterable[Activations]) -> "_Means":
+        means = cls()
+        for acts in [batches] if isinstance(batches, Activations) else batches:
+            means.model = acts.model
+            for name in acts:
+                chosen = acts.selected(name).double()
+                means.sums[name] = means.sums.get(name, 0) + chosen.sum(0)
+                means.counts[name] = means.counts.get(name, 0) + chosen.shape[0]
+        return means
+
+    def mean(self, name: str) -> Tensor:
+        if self.counts[name] == 0:
+            raise InputError(f"no activations at {name!r}: the position chose no tokens")
+        return self.sums[name] / self.counts[name]
+
+    def check(self, other: "_Means") -> None:
+        if not self.sums or list(self.sums) != list(other.sums):
+            raise MismatchError(
+                f"activations of different hook points: {len(self.sums)} and {len(other.sums)}; capture the same ones"
+            )
+        if self.model != other.model:
+            raise MismatchError(f"activations of different models ({self.model} and {other.model}) have no common axes")
+        for name, mine in self.sums.items():
+            if mine.shape != other.sums[name].shape:
+                raise MismatchError(f"shapes {tuple(mine.shape)} and {tuple(other.sums[name].shape)} at {name!r}")
 
 
 def _check_pair(a: Activations, b: Activations) -> None:

@@ -45,8 +45,13 @@ class Inputs(ABC):
 
     @property
     @abstractmethod
+    def rows_with_image(self) -> Bool[Tensor, " batch"]:
+        """Which rows have an image."""
+
+    @property
     def has_images(self) -> bool:
-        """Whether any row has an image."""
+        """Whether any row has one."""
+        return bool(self.rows_with_image.any())
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -127,9 +132,9 @@ class PromptInputs(Inputs):
         return self.encoder.encode(self.given[rows], self.padding_side)
 
     @property
-    def has_images(self) -> bool:
-        """Whether any prompt has an image."""
-        return any(prompt.image is not None for prompt in self.given)
+    def rows_with_image(self) -> Bool[Tensor, " batch"]:
+        """Which prompts have an image."""
+        return torch.tensor([prompt.image is not None for prompt in self.given])
 
     def fingerprint(self) -> str:
         """Hash of texts and images."""
@@ -203,9 +208,9 @@ class EncodedInputs(Inputs):
         return self.encoder.slice_rows(self.encoding, rows)
 
     @property
-    def has_images(self) -> bool:
-        """Whether any row has image tokens."""
-        return bool(self.encoder.tokens(self.encoding).image.any())
+    def rows_with_image(self) -> Bool[Tensor, " batch"]:
+        """Which rows have image tokens."""
+        return self.encoder.tokens(self.encoding).image.any(1)
 
     def fingerprint(self) -> str:
         """Hash of the tensors."""

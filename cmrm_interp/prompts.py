@@ -9,8 +9,7 @@ import numpy as np
 from PIL import Image
 
 from cmrm_interp.errors import ImageError, InputError
-
-ImageSource = Image.Image | str | os.PathLike[str] | np.ndarray
+from cmrm_interp.images import ImageSource
 
 
 @dataclass(frozen=True)

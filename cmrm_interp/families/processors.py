@@ -33,7 +33,7 @@ def load_processor(source: str, **kwargs: Any) -> Any:
 def assemble(processor_class: type, image_processor: Any, tokenizer: Any, chat_template: str | None) -> Any:
     """A processor of a class that asks for a video processor, without one."""
 
-    def check(self: Any, name: str, argument: Any) -> type:
+    def check(self: Any, name: str, argument: Any) -> Any:
         if name == "video_processor":
             return type(None)
         return super(imageonly, self).check_argument_for_proper_class(name, argument)

@@ -1,0 +1,189 @@
+"""Prompts that begin alike: the common beginning (template and image) is run once, its keys and values kept.
+
+CMRM's sample level runs every request with a blank image and without one. All these prompts share their
+template and the blank image, which on a real model are most of the tokens.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+
+from cmrm_interp.activations import Activations, concatenate
+from cmrm_interp.axes import Int, Tensor
+from cmrm_interp.capture import Request, capture_batch, keep_last
+from cmrm_interp.encoding import Batch, Encoder
+from cmrm_interp.errors import HookPointError
+from cmrm_interp.inputs import Inputs, digest
+from cmrm_interp.positions import Tokens
+from cmrm_interp.running import BatchSize, each_batch, to_device
+from cmrm_interp.tracing import Network
+
+
+@dataclass
+class PrefixCache:
+    """Keys and values of the prefixes met last.
+
+    Attributes:
+        size: how many are kept.
+        entries: by hash of tokens and pixels; the one used last comes last.
+    """
+
+    size: int = 2
+    entries: dict[str, DynamicCache] = field(default_factory=dict)
+
+    def get(self, key: str, make: Any) -> DynamicCache:
+        """The entry of a key, made if it is not there."""
+        entry = self.entries.pop(key) if key in self.entries else make()
+        self.entries[key] = entry
+        while len(self.entries) > self.size:
+            del self.entries[next(iter(self.entries))]
+        return entry
+
+
+def capture_last(
+    network: Network,
+    encoder: Encoder,
+    inputs: Inputs,
+    request: Request,
+    cache: PrefixCache,
+    batch_size: BatchSize = "auto",
+) -> Activations:
+    """Activations at the last token, with the common beginning of each batch run once.
+
+    The result is that of `capture` up to rounding. Batches that have nothing in common are run as a whole.
+
+    Args:
+        network: the model.
+        encoder: of the model.
+        inputs: what to run.
+        request: hook points of the decoder, at position ``"last"``, without interventions.
+        cache: keys and values from earlier calls.
+        batch_size: rows a batch.
+
+    Raises:
+        HookPointError: another position, interventions, or hook points that are not of the decoder's blocks.
+    """
+    _check(network, request)
+
+    def run(batch: Batch) -> Activations:
+        batch = _right_padded(batch)
+        length = common_length(encoder, batch)
+        if length == 0:
+            return capture_batch(network, encoder, batch, request)
+        kept = cache.get(_key(encoder, batch, length), lambda: _run_prefix(network, encoder, batch, length))
+        return _run_suffix(network, batch, request, kept, length)
+
+    return concatenate(list(each_batch(inputs, batch_size, run, "capture")))
+
+
+def common_length(encoder: Encoder, batch: Batch) -> int:
+    """Tokens that all rows of a right-padded batch begin with, image included; 0 if that is not worth using.
+
+    At least one token of each row is left out, to be run on its own; the images must be the same.
+    """
+    ids, real = batch.tensors["input_ids"], batch.tokens.real
+    same = (ids == ids[:1]) & real
+    length = int(same.all(0).long().cumprod(0).sum())
+    length = min(length, int(real.sum(1).min()) - 1)
+    if bool(batch.tokens.image[:, length:].any()) or not _same_images(encoder, batch):
+        return 0
+    return length
+
+
+def _check(network: Network, request: Request) -> None:
+    outside = [name for name in request.hooks if not name.startswith(("blocks.", "ln_final", "unembed"))]
+    if request.positions != "last" or request.interventions or outside:
+        raise HookPointError(
+            "a shared prefix works for clean activations of the decoder's blocks at 'last' alone:"
+            f" asked for {', '.join(outside) or repr(request.positions)}; use model.capture"
+        )
+
+
+def _right_padded(batch: Batch) -> Batch:
+    real = batch.tokens.real
+    if bool(real[:, 0].all()):
+        return batch
+    columns = torch.arange(real.shape[1])
+    order = (columns + (real.shape[1] - real.sum(1, keepdim=True))) % real.shape[1]
+    tensors = {n: t.gather(1, order) if t.shape == real.shape else t for n, t in batch.tensors.items()}
+    tokens = Tokens(real.gather(1, order), batch.tokens.image.gather(1, order))
+    return Batch(tensors, tokens, batch.rows, batch.has_image)
+
+
+def _same_images(encoder: Encoder, batch: Batch) -> bool:
+    owners = encoder.images_per_row(batch.tensors) if batch.has_image.any() else []
+    if not owners:
+        return True
+    first = _pixels_of(encoder, batch, owners[0])
+    return all(_equal(first, _pixels_of(encoder, batch, mine)) for mine in owners[1:])
+
+
+def _pixels_of(encoder: Encoder, batch: Batch, images: Sequence[int]) -> dict[str, Tensor]:
+    return encoder.slice_pixels(batch.tensors, images[0], images[-1] + 1) if images else {}
+
+
+def _equal(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(a[n].shape == b[n].shape and torch.equal(a[n], b[n]) for n in a)
+
+
+def _first_row(encoder: Encoder, batch: Batch, length: int) -> dict[str, Tensor]:
+    row = encoder.slice_rows(batch.tensors, slice(0, 1))
+    shape = batch.tokens.real[:1].shape
+    return {name: t[:, :length] if t.shape == shape else t for name, t in row.items()}
+
+
+def _key(encoder: Encoder, batch: Batch, length: int) -> str:
+    row = _first_row(encoder, batch, length)
+    return digest(
+        part for n, t in sorted(row.items()) for part in (n, str(tuple(t.shape)), t.contiguous().numpy().tobytes())
+    )
+
+
+def _run_prefix(network: Network, encoder: Encoder, batch: Batch, length: int) -> DynamicCache:
+    tensors = to_device(network, _first_row(encoder, batch, length))
+    result: list[Any] = []
+
+    @torch.no_grad()
+    def call() -> None:
+        result.append(network.hf(**tensors, use_cache=True, logits_to_keep=1).past_key_values)
+
+    network.run(call, tensors, {})
+    return result[0]
+
+
+def _run_suffix(network: Network, batch: Batch, request: Request, kept: DynamicCache, length: int) -> Activations:
+    rows = batch.rows.numel()
+    suffix = Tokens(batch.tokens.real[:, length:], batch.tokens.image[:, length:])
+    # A batch of one prefix is shown to every row without a copy; the model's own cache joins the new tokens to it.
+    cache = DynamicCache([(k.expand(rows, *k.shape[1:]), v.expand(rows, *v.shape[1:])) for k, v in _layers(kept)])
+    given = {
+        "input_ids": batch.tensors["input_ids"][:, length:],
+        "attention_mask": batch.tokens.real.long(),
+        "position_ids": _positions(network, batch)[..., length:],
+    }
+    tensors = to_device(network, given)
+    found: dict[str, Tensor] = {}
+    visits = keep_last(request.hooks, suffix, found)
+
+    @torch.no_grad()
+    def call() -> None:
+        network.hf(**tensors, past_key_values=cache, use_cache=True, logits_to_keep=1)
+
+    network.run(call, tensors, visits, stop=True)
+    return Activations({name: found[name] for name in request.hooks}, "last", model=request.model)
+
+
+def _layers(cache: DynamicCache) -> Iterable[tuple[Tensor, Tensor]]:
+    return [(layer.keys, layer.values) for layer in cache.layers]  # type: ignore[misc]
+
+
+def _positions(network: Network, batch: Batch) -> Int[Tensor, "..."]:
+    real = batch.tokens.real
+    if not network.family.mrope:
+        return (real.long().cumsum(1) - 1).clamp(min=0)
+    known = {n: t for n, t in batch.tensors.items() if n not in ("attention_mask", "pixel_values")}
+    positions, _ = network.hf.model.get_rope_index(**known, attention_mask=real.long())
+    return positions
