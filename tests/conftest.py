@@ -1,9 +1,18 @@
 """What every test shares, and one line at the end that tells line and branch coverage apart."""
 
 import json
+import os
+import sys
 from pathlib import Path
 
+# Before anything imports huggingface_hub: no test may go to the network.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
 import pytest
+
+# `tests.support` and `tests.oracles` are imported by name; at the end, so that no folder here hides a package.
+if str(Path(__file__).parents[1]) not in sys.path:
+    sys.path.append(str(Path(__file__).parents[1]))
 
 
 @pytest.hookimpl(trylast=True)

@@ -1,0 +1,83 @@
+"""Models, twins and inputs that the tests of the engine share."""
+
+from functools import cache
+
+import numpy as np
+import torch
+from PIL import Image
+
+import cmrm_interp as ci
+from cmrm_interp.families import tiny
+
+FAMILIES = ("llava", "qwen2_vl", "llama")
+VISION = ("llava", "qwen2_vl")
+SIDES = ("left", "right")
+STREAM = "blocks.*.hook_resid_post"
+# Sums in another order (padding, batch size, hooks) differ by so much in fp32.
+CLOSE = {"rtol": 1e-4, "atol": 2e-5}
+
+TEXTS = ["what is in the picture ?", "tell me about cats and dogs please you are kind", "how do i make a cake ?"]
+
+
+def network(family, seed=0, eager=True, **config):
+    """A network that nothing has wrapped, and its processor."""
+    hf, processor = tiny(family, seed=seed, **config)
+    if eager:
+        hf.set_attn_implementation("eager")
+    # End-of-sequence is one token of 52 and would end nearly every random generation.
+    hf.generation_config.eos_token_id = None
+    return hf, processor
+
+
+def fresh(family, seed=0, eager=True, **config):
+    """A model of one's own, for tests that may leave something behind."""
+    return ci.load(network(family, seed, eager, **config))
+
+
+@cache
+def model_of(family):
+    """The model of a family that all tests share."""
+    return fresh(family)
+
+
+@cache
+def twin_of(family):
+    """The same network, bare: the oracles' own copy."""
+    return network(family)[0]
+
+
+def picture(seed=0, size=(32, 32)):
+    """A random picture; ``size`` is width x height."""
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+
+
+def inputs_of(model, side="left", kind="mixed", system=None):
+    """Three rows of unequal length: ``text``, ``image`` (of unequal sizes) or ``mixed``."""
+    pictures = [picture(0), picture(1, (16, 24)), picture(2, (24, 16))]
+    if kind == "text" or model.family.vision is None:
+        images = None
+    else:
+        images = pictures if kind == "image" else [pictures[0], None, pictures[2]]
+    return model.prepare(TEXTS, images, system, padding_side=side)
+
+
+def vectors(model, points=STREAM, seed=0, scale=1.0):
+    """A random vector at each of some hook points of the stream."""
+    generator = torch.Generator().manual_seed(seed)
+    names = ci.hooks.expand(points, model.hook_points)
+    return ci.Directions({name: scale * torch.randn(model.d_model, generator=generator) for name in names})
+
+
+def reachable(model, kind="mixed"):
+    """Hook points that a run on such inputs passes."""
+    return [n for n in model.hook_points if kind != "text" or not n.startswith(("vision.", "projector."))]
+
+
+def close(a, b):
+    """Equal up to the order of sums."""
+    torch.testing.assert_close(a, b, **CLOSE)
+
+
+def same(a, b):
+    """Equal to the bit."""
+    torch.testing.assert_close(a, b, rtol=0, atol=0)
