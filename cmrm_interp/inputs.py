@@ -214,9 +214,7 @@ class EncodedInputs(Inputs):
 
     def fingerprint(self) -> str:
         """Hash of the tensors."""
-        return digest(
-            p for n, t in sorted(self.encoding.items()) for p in (n, str(tuple(t.shape)), t.cpu().numpy().tobytes())
-        )
+        return digest_tensors(self.encoding)
 
     def left_padded(self) -> "EncodedInputs":
         """The same with padding before the tokens."""
@@ -234,6 +232,12 @@ def digest(parts: Iterable[str | bytes]) -> str:
         data = part.encode() if isinstance(part, str) else part
         total.update(len(data).to_bytes(8, "big") + data)
     return total.hexdigest()
+
+
+def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of some tensors with their names and shapes."""
+    parts = ((name, str(tuple(t.shape)), t.cpu().contiguous().numpy().tobytes()) for name, t in sorted(tensors.items()))
+    return digest(part for triple in parts for part in triple)
 
 
 def roll_left(encoding: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from cmrm_interp.axes import Int, Tensor
 from cmrm_interp.capture import Request, capture_batch, keep_last
 from cmrm_interp.encoding import Batch, Encoder
 from cmrm_interp.errors import HookPointError
-from cmrm_interp.inputs import Inputs, digest
+from cmrm_interp.inputs import Inputs, digest_tensors
 from cmrm_interp.positions import Tokens
 from cmrm_interp.running import BatchSize, each_batch, to_device
 from cmrm_interp.tracing import Network
@@ -136,10 +136,7 @@ def _first_row(encoder: Encoder, batch: Batch, length: int) -> dict[str, Tensor]
 
 
 def _key(encoder: Encoder, batch: Batch, length: int) -> str:
-    row = _first_row(encoder, batch, length)
-    return digest(
-        part for n, t in sorted(row.items()) for part in (n, str(tuple(t.shape)), t.contiguous().numpy().tobytes())
-    )
+    return digest_tensors(_first_row(encoder, batch, length))
 
 
 def _run_prefix(network: Network, encoder: Encoder, batch: Batch, length: int) -> DynamicCache:

@@ -20,6 +20,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -83,7 +84,7 @@ class CMRM(Recipe):
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise InputError(f"CMRM has no {name}={getattr(self, name)!r}: use {' or '.join(map(repr, known))}")
-        if isinstance(self.image, str) and self.image not in MAKERS and not os.path.exists(self.image):
+        if isinstance(self.image, str) and self.image not in MAKERS and not Path(self.image).exists():
             meaningless(self.image, Image.new("RGB", (8, 8)))
         if self.layers is not None:
             object.__setattr__(self, "layers", tuple(self.layers))
