@@ -225,7 +225,7 @@ def test_edits_of_the_vision_side_do_not_depend_on_the_batches(family):
 @pytest.mark.parametrize("family", VISION)
 def test_token_positions_mean_nothing_among_patches(family):
     model = model_of(family)
-    with pytest.raises(HookPointError, match="holds patches of images, not tokens: position 'last'.*positions='all'"):
+    with pytest.raises(HookPointError, match=r"holds patches of images, not tokens: position 'last'.*positions='all'"):
         model.logits(inputs_of(model), ci.Ablate("projector.hook_out", positions="last"))
 
 

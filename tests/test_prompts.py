@@ -1,0 +1,56 @@
+"""Prompts become chat turns, and are paired with images in the order given."""
+
+import numpy as np
+import pytest
+
+from cmrm_interp.errors import ImageError, InputError
+from cmrm_interp.prompts import Prompt, pair
+from tests.support import picture
+
+
+def test_turns_have_the_image_before_the_text_and_the_system_prompt_first():
+    turns = Prompt("look", picture(), "be kind").turns()
+    assert [turn["role"] for turn in turns] == ["system", "user"]
+    assert turns[0]["content"] == [{"type": "text", "text": "be kind"}]
+    assert turns[1]["content"] == [{"type": "image"}, {"type": "text", "text": "look"}]
+
+
+def test_turns_without_image_differ_in_nothing_but_the_image():
+    prompt = Prompt("look", picture(), "be kind")
+    with_image, without = prompt.turns(), prompt.with_image(None).turns()
+    assert with_image[0] == without[0]
+    assert with_image[1]["content"][1:] == without[1]["content"]
+
+
+def test_one_text_is_a_list_of_one():
+    assert pair("a") == pair(["a"]) == pair(Prompt("a")) == (Prompt("a"),)
+
+
+@pytest.mark.parametrize("image", ["x.png", np.zeros((4, 4, 3), np.uint8), picture()], ids=["path", "array", "image"])
+def test_one_image_is_for_all(image):
+    assert [p.image is image for p in pair(["a", "b"], image)] == [True, True]
+
+
+def test_images_and_prompts_are_paired_in_order():
+    first, third = picture(0), picture(1)
+    assert [p.image for p in pair(["a", "b", "c"], [first, None, third])] == [first, None, third]
+
+
+def test_a_prompts_own_system_prompt_wins():
+    assert [p.system for p in pair(["a", Prompt("b", system="mine")], system="ours")] == ["ours", "mine"]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "images", "error", "words"),
+    [
+        ([], None, InputError, "the list of prompts is empty: give at least one"),
+        (["a", 3], None, InputError, "prompt 1 is a int: give a str or a Prompt"),
+        (["a"], ["x.png", "y.png"], ImageError, r"2 images for 1 prompts: give one image for all, or one \(or None\)"),
+        (["a", "b"], ["x.png"], ImageError, "1 images for 2 prompts"),
+        (["a"], [], ImageError, "0 images for 1 prompts"),
+        ([Prompt("a", "own.png")], "x.png", ImageError, "prompt 0 has an image of its own: leave out images="),
+    ],
+)
+def test_what_does_not_pair(prompts, images, error, words):
+    with pytest.raises(error, match=words):
+        pair(prompts, images)
