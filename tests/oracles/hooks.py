@@ -47,7 +47,8 @@ def editing(hf, edits, grid=None):
         grid: of a Qwen2-VL batch, to take the packed patches apart.
     """
     with ExitStack() as stack:
-        for name, fn in edits.items():
+        # What is attached last runs first, and the middle of a block comes before its end.
+        for name, fn in sorted(edits.items(), key=lambda item: item[0].endswith("resid_mid")):
             for handle in _attach(hf, name, fn, grid):
                 stack.callback(handle.remove)
         yield
@@ -179,7 +180,7 @@ def _middle(block, fn):
 
     return [
         block.post_attention_layernorm.register_forward_pre_hook(before_norm),
-        block.register_forward_hook(after_block),
+        block.register_forward_hook(after_block, prepend=True),
     ]
 
 
