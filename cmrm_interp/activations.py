@@ -151,7 +151,8 @@ def concatenate(parts: Sequence[Activations], pad_left: bool = False) -> Activat
 
     Args:
         parts: activations of the same hook points and positions.
-        pad_left: whether padding goes before the tokens (``"all"`` of a left-padded batch).
+        pad_left: whether the inputs are padded before the tokens; columns of ``"all"`` and keys of patterns then
+            are, too, while chosen tokens stay at the front.
 
     Raises:
         MismatchError: the parts have different hook points or positions.
@@ -164,28 +165,37 @@ def concatenate(parts: Sequence[Activations], pad_left: bool = False) -> Activat
     if len(parts) == 1:
         return first
     patches = {n: [p for p in parts if n in p] for n in first.patch_masks}
-    tensors = {n: _join([p[n] for p in patches.get(n, parts)], pad_left and n not in patches) for n in first}
+    before = {n: _padded_before(n, first) if pad_left and n not in patches else () for n in first}
     masks = [part.mask for part in parts if part.mask is not None]
     return replace(
         first,
-        tensors=tensors,
-        mask=_join(masks, pad_left) if masks else None,
-        patch_masks={name: _join([p.patch_masks[name] for p in having], False) for name, having in patches.items()},
+        tensors={n: _join([p[n] for p in patches.get(n, parts)], before[n]) for n in first},
+        mask=_join(masks, (1,) if pad_left and _has_columns(first) else ()) if masks else None,
+        patch_masks={name: _join([p.patch_masks[name] for p in having]) for name, having in patches.items()},
     )
 
 
-def _join(tensors: Sequence[Tensor], pad_left: bool) -> Tensor:
+def _has_columns(acts: Activations) -> bool:
+    return acts.positions in ("all", "prompt")
+
+
+def _padded_before(hook: str, acts: Activations) -> tuple[int, ...]:
+    keys = (acts[hook].ndim - 1,) if pos_axis(hook) == 2 else ()
+    return (pos_axis(hook), *keys) if _has_columns(acts) else keys
+
+
+def _join(tensors: Sequence[Tensor], before: Sequence[int] = ()) -> Tensor:
     shape = [max(sizes) for sizes in zip(*(t.shape[1:] for t in tensors), strict=True)]
-    return torch.cat([_pad(t, shape, pad_left) for t in tensors])
+    return torch.cat([_pad(t, shape, before) for t in tensors])
 
 
-def _pad(tensor: Tensor, shape: Sequence[int], pad_left: bool) -> Tensor:
+def _pad(tensor: Tensor, shape: Sequence[int], before: Sequence[int]) -> Tensor:
     missing = [want - have for want, have in zip(shape, tensor.shape[1:], strict=True)]
     if not any(missing):
         return tensor
+    sides = [(m, 0) if axis in before else (0, m) for axis, m in enumerate(missing, start=1)]
     # torch.nn.functional.pad names the last axis first.
-    pads = [p for m in reversed(missing) for p in ((m, 0) if pad_left else (0, m))]
-    return torch.nn.functional.pad(tensor, pads)
+    return torch.nn.functional.pad(tensor, [n for side in reversed(sides) for n in side])
 
 
 def _position_text(position: Position) -> str | int | list[int | None]:

@@ -10,6 +10,7 @@ import torch
 from cmrm_interp.activations import KIND, Activations, concatenate
 from cmrm_interp.axes import Bool, Tensor
 from cmrm_interp.encoding import Batch, Encoder
+from cmrm_interp.errors import HookPointError, InputError
 from cmrm_interp.hooks import expand, pos_axis
 from cmrm_interp.inputs import Inputs, digest
 from cmrm_interp.interventions import Intervention
@@ -43,6 +44,8 @@ class Request:
             HookPointError: a hook point or position that there is not.
         """
         check_position(positions)
+        if positions == "generated":
+            raise HookPointError("a capture runs the prompt alone, in which no token is generated: use another position")
         return cls(tuple(expand(hooks, list(network.points))), positions, **rest)
 
 
@@ -80,12 +83,16 @@ def capture(
     """Activations of all inputs; with a folder, written there as they come, and resumed after a stop.
 
     Raises:
+        InputError: a folder for patches of images, of which some row has none.
         MismatchError: the folder holds another capture.
         StoreError: it cannot be written, or is damaged.
     """
     left = inputs.padding_side == "left"
     if folder is None:
         return concatenate(list(stream(network, encoder, inputs, request, batch_size)), left)
+    if any(network.points[name].is_vision for name in request.hooks) and not inputs.rows_with_image.all():
+        # A block of a folder has one entry a prompt at every hook point.
+        raise InputError("store= needs an image in every prompt for hook points of the vision side: leave store= out")
     shards = Shards(folder, _header(request, inputs))
     for acts in stream(network, encoder, inputs, request, batch_size, start=shards.done):
         shards.append(acts.everything(), acts.n_rows)

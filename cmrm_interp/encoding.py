@@ -66,18 +66,19 @@ class Encoder:
         for prompt in {(p.system is None, p.image is None): p for p in prompts}.values():
             self.text(prompt)
 
-    def encode(self, prompts: Sequence[Prompt], side: PaddingSide = "left") -> dict[str, Tensor]:
+    def encode(self, prompts: Sequence[Prompt], side: PaddingSide = "left", start: int = 0) -> dict[str, Tensor]:
         """Tensors of some prompts, padded to the longest.
 
         Args:
             prompts: with images or without, also mixed.
             side: where padding goes.
+            start: number of the first prompt among all of them, for errors.
 
         Raises:
             ImageError: an image cannot be read.
         """
         texts = [self.text(prompt) for prompt in prompts]
-        images = [load_image(p.image, f"prompt {row}") for row, p in enumerate(prompts) if p.image is not None]
+        images = [load_image(p.image, f"prompt {row}") for row, p in enumerate(prompts, start) if p.image is not None]
         how = {"padding": True, "padding_side": side, "return_tensors": "pt", **self._special(texts)}
         encoded = self._call(texts, images, how)
         return {name: tensor for name, tensor in encoded.items() if name in self.accepts}

@@ -129,7 +129,7 @@ class PromptInputs(Inputs):
 
     def encode(self, rows: slice) -> dict[str, Tensor]:
         """Tensors of some prompts."""
-        return self.encoder.encode(self.given[rows], self.padding_side)
+        return self.encoder.encode(self.given[rows], self.padding_side, rows.start)
 
     @property
     def rows_with_image(self) -> Bool[Tensor, " batch"]:

@@ -18,8 +18,15 @@ _PACKAGES = {
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Versions of the packages that decide a result."""
-    return {name: metadata.version(package) for name, package in _PACKAGES.items()}
+    """Versions of the packages that decide a result; "source" for one that is on the path but not installed."""
+    return {name: _version(package) for name, package in _PACKAGES.items()}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "source"
 
 
 @functools.cache

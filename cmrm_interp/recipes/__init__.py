@@ -2,5 +2,6 @@
 
 from cmrm_interp.recipes.base import Recipe
 from cmrm_interp.recipes.cmrm import CMRM
+from cmrm_interp.recipes.controls import CaptionInstead, OtherModel
 
-__all__ = ["CMRM", "Recipe"]
+__all__ = ["CMRM", "CaptionInstead", "OtherModel", "Recipe"]

@@ -1,0 +1,74 @@
+"""The command line: ``cmrm demo``, ``cmrm organism train``, ``cmrm families``, ``cmrm hooks``."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cmrm_interp.errors import CmrmError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="See and change what happens inside a VLM.")
+organism_app = typer.Typer(no_args_is_help=True, help="The model organism: a small VLM trained from nothing.")
+app.add_typer(organism_app, name="organism")
+
+
+@app.command()
+def demo(
+    model: Annotated[str, typer.Option(help="the organism, or the folder of another one")] = "organism",
+    n: Annotated[int, typer.Option(min=10, help="prompts a suite")] = 300,
+    seed: Annotated[int, typer.Option(help="of prompts and random vectors")] = 0,
+    out: Annotated[Path, typer.Option(help="where the run's folder goes")] = Path("runs"),
+) -> None:
+    """Show that any image undoes the organism's refusals, and that CMRM brings them back."""
+    from cmrm_interp.demo import run
+
+    found = run(model, n, seed, out)
+    table = found.report.table(intervals=False)
+    table.columns = [f"{suite}: {metric}" for suite, metric in table.columns]
+    typer.echo(f"\nper cent of n = {n}; intervals are in the report\n")
+    typer.echo(table.T.to_string())
+    typer.echo(f"\nreport, records, vectors and figures: {found.folder}")
+
+
+@organism_app.command("train")
+def organism_train(
+    out: Annotated[Path, typer.Option(help="folder of the organism; a stopped run resumes here")],
+    seed: Annotated[int, typer.Option(help="of weights and data")] = 0,
+) -> None:
+    """Train the model organism from nothing (about 20 minutes on one core)."""
+    from cmrm_interp.organism import train
+
+    train(out, seed)
+    typer.echo(f"the organism is in {out}: cmrm demo --model {out}")
+
+
+@app.command()
+def families() -> None:
+    """List the families of models that are known."""
+    from cmrm_interp.families import families as known
+
+    for family in known():
+        typer.echo(f"{family.name:12} {', '.join(family.model_types):24} e.g. {', '.join(family.hub_ids)}")
+
+
+@app.command()
+def hooks(model: Annotated[str, typer.Argument(help="hub id, folder or 'organism'")]) -> None:
+    """List the hook points of a model, in forward order."""
+    from cmrm_interp.model import load
+
+    for name in load(model).hook_points:
+        typer.echo(name)
+
+
+def main() -> None:
+    """Run the command line; the package's own errors end it with one line and no traceback."""
+    try:
+        app()
+    except CmrmError as error:
+        typer.echo(f"cmrm: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""The demo: on the shipped model organism, any image undoes the refusals, and CMRM brings them back."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cmrm_interp import plots
+from cmrm_interp.datasets.suites import Suite, organism_anchors, organism_suites
+from cmrm_interp.errors import ModelError
+from cmrm_interp.evaluate import Report, evaluate
+from cmrm_interp.families.load import organism_folder
+from cmrm_interp.inputs import Inputs
+from cmrm_interp.judges import by_form
+from cmrm_interp.model import Model, load
+from cmrm_interp.recipes import CMRM, CaptionInstead, OtherModel, Recipe
+from cmrm_interp.recipes.cmrm import HOOKS
+from cmrm_interp.store import write_whole
+
+NEW_TOKENS = 24
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo found.
+
+    Attributes:
+        report: the numbers.
+        recipe: the fitted CMRM.
+        folder: where everything was written.
+    """
+
+    report: Report
+    recipe: CMRM
+    folder: Path
+
+
+def run(source: str = "organism", n: int = 300, seed: int = 0, out: Path = Path("runs")) -> Demo:
+    """Fit CMRM on the organism, measure it beside its controls, and write report, records, vectors and figures.
+
+    Args:
+        source: the organism, or the folder of another one.
+        n: prompts a suite.
+        seed: of prompts and random vectors.
+        out: a folder ``demo-DATE`` is made in it.
+
+    Raises:
+        ModelError: the organism is not there.
+    """
+    model = load(source)
+    chosen = settings(source)
+    recipe = CMRM(**chosen["cmrm"]).fit(model, organism_anchors(seed=seed))
+    suites = organism_suites("test", n, seed)
+    defences = _defences(model, source, recipe, chosen, seed)
+    report = evaluate(model, defences, suites, by_form, max_new_tokens=NEW_TOKENS)
+    folder = out / f"demo-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    report.save(folder)
+    recipe.save(folder / "cmrm.safetensors")
+    if recipe.shift is not None:
+        recipe.shift.save(folder / "shift.safetensors")
+    _figures(model, report, suites, folder)
+    write_whole(folder / "report.md", _text(model, recipe, report, n).encode())
+    return Demo(report, recipe, folder)
+
+
+def settings(source: str = "organism") -> Mapping[str, Any]:
+    """Settings of the recipes that were chosen for an organism on its validation split.
+
+    Raises:
+        ModelError: the folder has none.
+    """
+    folder = organism_folder() if source == "organism" else Path(source)
+    path = folder / "recipes.json"
+    if not path.exists():
+        raise ModelError(f"{folder} has no recipes.json (settings chosen on validation data): is it an organism?")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _defences(
+    model: Model, source: str, recipe: CMRM, chosen: Mapping[str, Any], seed: int
+) -> dict[str, Recipe | None]:
+    anchors = organism_anchors(seed=seed)
+    variants = {name: CMRM(**how).fit(model, anchors) for name, how in chosen["variants"].items()}
+    folder = organism_folder() if source == "organism" else Path(source)
+    backbone = load(folder / "backbone")
+    return {
+        "none": None,
+        "CMRM": recipe,
+        **{f"CMRM, {name}": variant for name, variant in variants.items()},
+        "random vector": recipe.randomised(seed),
+        "caption instead of image": CaptionInstead("describe the image .", max_new_tokens=NEW_TOKENS).fit(model),
+        "backbone before vision": OtherModel(backbone).fit(model),
+    }
+
+
+def _figures(model: Model, report: Report, suites: Mapping[str, Suite], folder: Path) -> None:
+    unsafe = report.rates("unsafe")
+    unsafe = unsafe[unsafe["defence"].isin(["none", "CMRM", "random vector"])]
+    unsafe = unsafe.assign(suite=[str(name).removeprefix("harmful, ") for name in unsafe["suite"]])
+    title = "Harmful requests that are answered"
+    plots.save(plots.rates(unsafe, x="suite", hue="defence", title=title, ylabel="unsafe (%)"), folder / "unsafe.png")
+    plots.save(gap_figure(model, suites), folder / "gap.png")
+
+
+def gap_figure(model: Model, suites: Mapping[str, Suite], n: int = 100) -> Any:
+    """Principal components of last-token states of the same requests as text and with images.
+
+    Args:
+        model: the organism.
+        suites: as `organism_suites` gives them.
+        n: requests a condition.
+    """
+    hook = HOOKS.replace("*", str(model.n_layers // 2))
+    states, labels = [], []
+    for name, suite in suites.items():
+        if suite.kind == "harmful":
+            inputs: Inputs = model.prepare(suite.prompts[:n])
+            acts = model.capture(inputs, hook)[hook].float().numpy()
+            states.append(acts)
+            labels += [name.removeprefix("harmful, ")] * len(acts)
+    points = np.concatenate(states)
+    _, _, axes = np.linalg.svd(points - points.mean(0), full_matrices=False)
+    title = f"Harmful requests at the last token, block {model.n_layers // 2}"
+    return plots.scatter((points - points.mean(0)) @ axes[:2].T, labels, title=title)
+
+
+def _text(model: Model, recipe: CMRM, report: Report, n: int) -> str:
+    norms = recipe.shift.norms() if recipe.shift else {}
+    rows = "\n".join(f"| {name} | {float(norm):.2f} |" for name, norm in norms.items())
+    return f"""# Any image undoes the refusals; CMRM brings them back
+
+Model: {model.name.rsplit("/", 1)[-1]} ({model.fingerprint}), {n} prompts a suite, words and templates held out.
+CMRM: {recipe.level} level, {recipe.direction} difference, {recipe.application}, alpha {recipe.alpha}, steps
+{recipe.steps}, {recipe.image} image; alpha was chosen on validation data.
+
+{report.markdown()}
+![Unsafe answers](unsafe.png)
+
+![States](gap.png)
+
+| hook point | norm of the shift |
+| --- | --- |
+{rows}
+"""
