@@ -1,8 +1,5 @@
 """Meaningless images keep size and promise; images that cannot be read are named."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -49,10 +46,9 @@ def test_noise_has_its_distribution():
     assert (uniform.min(), uniform.max()) == (0, 255)
 
 
-def test_noise_is_the_same_in_another_process():
-    code = "from cmrm_interp.images import *; print(fingerprint(gaussian_noise((9, 7), 5)))"
-    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert other.stdout.strip() == images.fingerprint(images.gaussian_noise((9, 7), 5))
+def test_noise_is_the_same_everywhere():
+    """Seeds in published results must keep their meaning."""
+    assert images.fingerprint(images.gaussian_noise((9, 7), 5)) == "c3d0c9fff3ee00bb"
 
 
 def test_blur_keeps_the_mean_and_removes_detail(picture):

@@ -2,11 +2,9 @@
 
 import errno
 import json
+import multiprocessing
 import os
 import random
-import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -143,26 +141,25 @@ def test_a_later_format_is_refused(folder):
         Shards(folder, HEADER)
 
 
-WRITER = """
-import sys, torch
-from cmrm_interp.shards import Shards
-shards = Shards(sys.argv[1], {"kind": "activations"})
-while shards.done < 4000:
-    ids = torch.arange(shards.done, shards.done + 5)
-    shards.append({"ids": ids, "x": ids[:, None].expand(5, 20_000).float()}, rows=5)
-    print(shards.done, flush=True)
-"""
+def keep_appending(folder, pipe):
+    torch.set_num_threads(1)  # a forked child has no OpenMP workers
+    shards = Shards(folder, {"kind": "activations"})
+    while True:
+        ids = torch.arange(shards.done, shards.done + 5)
+        shards.append({"ids": ids, "x": ids[:, None].expand(5, 20_000).float()}, rows=5)
+        pipe.send(shards.done)
 
 
 def test_killed_again_and_again_it_goes_on(tmp_path):
-    chance, before = random.Random(3), 0
-    for _ in range(3):
-        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE)
-        writer.stdout.readline()
-        time.sleep(chance.uniform(0.0, 0.05))
-        writer.send_signal(signal.SIGKILL)
-        writer.wait()
-        writer.stdout.close()
+    chance, before, fork = random.Random(3), 0, multiprocessing.get_context("fork")
+    for _ in range(12):
+        receiver, sender = fork.Pipe(duplex=False)
+        writer = fork.Process(target=keep_appending, args=(tmp_path, sender))
+        writer.start()
+        receiver.recv()
+        time.sleep(chance.uniform(0.0, 0.03))
+        writer.kill()
+        writer.join()
         shards = Shards(tmp_path, {"kind": "activations"})
         assert shards.done > before
         assert torch.equal(shards.read()["ids"], torch.arange(shards.done))

@@ -1,12 +1,10 @@
 """Files of tensors: what comes back is what went in, and nothing damaged is ever taken for whole."""
 
 import errno
+import multiprocessing
 import os
 import random
 import resource
-import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -151,23 +149,22 @@ def test_a_folder_without_permission_is_named(tmp_path):
         save(tmp_path / "file" / "x.safetensors", {"a": torch.zeros(1)}, HEADER)
 
 
-WRITER = """
-import sys, torch
-from cmrm_interp.store import save
-for round in range(10**6):
-    save(sys.argv[1], {"a": torch.full((300_000,), float(round))}, {"kind": "x", "round": round})
-    print(round, flush=True)
-"""
+def keep_saving(path, pipe):
+    torch.set_num_threads(1)  # a forked child has no OpenMP workers
+    for number in range(10**6):
+        save(path, {"a": torch.full((300_000,), float(number))}, {"kind": "x", "round": number})
+        pipe.send(number)
 
 
 def test_a_killed_writer_leaves_a_whole_file(tmp_path):
-    path, chance = tmp_path / "x.safetensors", random.Random(2)
-    for _ in range(3):
-        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
-        writer.stdout.readline()
-        time.sleep(chance.uniform(0.0, 0.05))
-        writer.send_signal(signal.SIGKILL)
-        writer.wait()
-        writer.stdout.close()
+    path, chance, fork = tmp_path / "x.safetensors", random.Random(2), multiprocessing.get_context("fork")
+    for _ in range(12):
+        receiver, sender = fork.Pipe(duplex=False)
+        writer = fork.Process(target=keep_saving, args=(path, sender))
+        writer.start()
+        receiver.recv()
+        time.sleep(chance.uniform(0.0, 0.03))
+        writer.kill()
+        writer.join()
         tensors, header = load(path, kind="x")
         assert (tensors["a"] == header["round"]).all()
