@@ -45,7 +45,9 @@ class Request:
         """
         check_position(positions)
         if positions == "generated":
-            raise HookPointError("a capture runs the prompt alone, in which no token is generated: use another position")
+            raise HookPointError(
+                "a capture runs the prompt alone, in which no token is generated: use another position"
+            )
         return cls(tuple(expand(hooks, list(network.points))), positions, **rest)
 
 
@@ -96,7 +98,9 @@ def capture(
     shards = Shards(folder, _header(request, inputs))
     for acts in stream(network, encoder, inputs, request, batch_size, start=shards.done):
         shards.append(acts.everything(), acts.n_rows)
-    return concatenate([Activations.from_everything(t, request.positions, request.model) for t in shards], left)
+    # Files hold their tensors in the order of the alphabet, in which block 10 comes before block 2.
+    blocks = ({name: block[name] for name in request.hooks} | block for block in shards)
+    return concatenate([Activations.from_everything(t, request.positions, request.model) for t in blocks], left)
 
 
 def capture_batch(network: Network, encoder: Encoder, batch: Batch, request: Request) -> Activations:
