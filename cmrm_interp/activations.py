@@ -125,14 +125,9 @@ class Activations(Mapping[str, Tensor]):
     @classmethod
     def from_everything(cls, table: Mapping[str, Tensor], positions: Position, model: str | None) -> "Activations":
         """Activations from what `everything` gave."""
-        masks = {name: tensor for name, tensor in table.items() if name.split(":")[0] == _MASK}
-        return cls(
-            tensors={name: tensor for name, tensor in table.items() if name not in masks},
-            positions=positions,
-            mask=masks.pop(_MASK, None),
-            patch_masks={name.removeprefix(f"{_MASK}:"): mask for name, mask in masks.items()},
-            model=model,
-        )
+        tensors = {name: tensor for name, tensor in table.items() if name.split(":")[0] != _MASK}
+        patches = {name: table[f"{_MASK}:{name}"] for name in tensors if f"{_MASK}:{name}" in table}
+        return cls(tensors, positions, table.get(_MASK), patches, model)
 
     def everything(self) -> dict[str, Tensor]:
         """Activations and masks as one table of tensors, for files."""
