@@ -6,8 +6,21 @@ import torch
 import cmrm_interp as ci
 from cmrm_interp.errors import HookPointError, ImageError, InputError, MismatchError, StoreError
 from tests.support import (
-    FAMILIES, SIDES, STREAM, TEXTS, VISION, close, fresh, inputs_of, model_of, picture, reachable, same, twin_of, vectors,
-)  # fmt: skip
+    FAMILIES,
+    SIDES,
+    STREAM,
+    TEXTS,
+    VISION,
+    close,
+    fresh,
+    inputs_of,
+    model_of,
+    picture,
+    reachable,
+    same,
+    twin_of,
+    vectors,
+)
 
 POST = "blocks.1.hook_resid_post"
 POSITIONS = ["last", "all", "prompt", "image", "text", 2, -2, slice(1, -1), slice(-3, None)]
@@ -228,7 +241,7 @@ def test_patches_in_a_folder(family, tmp_path):
     inputs = inputs_of(model, kind="image")
     stored = model.capture(inputs, hooks, batch_size=2, store=tmp_path / "image")
     assert stored == model.capture(inputs, hooks, batch_size=2)
-    with pytest.raises(InputError, match="store= needs an image in every prompt .*: leave store= out"):
+    with pytest.raises(InputError, match=r"store= needs an image in every prompt .*: leave store= out"):
         model.capture(inputs_of(model, kind="mixed"), hooks, store=tmp_path / "mixed")
     assert not (tmp_path / "mixed").exists()
 
