@@ -31,11 +31,11 @@ def register(name: str) -> Callable[[_M], _M]:
     if name in MAKERS:
         raise InputError(f"image kind {name!r} is registered already: choose another name")
 
-    def add(maker: _M) -> _M:
+    def _add(maker: _M) -> _M:
         MAKERS[name] = maker
         return maker
 
-    return add
+    return _add
 
 
 def meaningless(kind: str, like: Image.Image, seed: int = 0) -> Image.Image:
