@@ -52,11 +52,11 @@ def need_images(model: Any, inputs: Inputs, hooks: Sequence[str]) -> None:
 
 
 def _directions(intervention: Intervention) -> list[Directions]:
-    held = intervention.intervention if isinstance(intervention, Gate) else intervention
-    found = [vars(held).get("directions")]
+    own = [getattr(intervention, "directions", None)]
     if isinstance(intervention, Gate):
-        found.append(vars(intervention.condition).get("directions") if isinstance(vars(intervention), dict) else None)
-    return [directions for directions in found if isinstance(directions, Directions)]
+        own.append(getattr(intervention.condition, "directions", None))
+        return [v for v in own if isinstance(v, Directions)] + _directions(intervention.intervention)
+    return [v for v in own if isinstance(v, Directions)]
 
 
 def _check(model: Any, inputs: Inputs, directions: Directions) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from cmrm_interp.axes import Float, Tensor
 from cmrm_interp.hooks import expand
 from cmrm_interp.interventions.base import Chosen, Intervention, Step, as_tuple, check_shape
-from cmrm_interp.positions import Position
+from cmrm_interp.positions import Position, check_position
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class Hook(Intervention):
     Attributes:
         hooks: hook points or patterns.
         fn: is given the whole activation (``batch pos ...``) and returns one of the same shape, or None.
+        positions: tokens that the function is given inside a `Gate`; outside it chooses tokens itself.
     """
 
     hooks: str | Iterable[str]
@@ -23,7 +24,8 @@ class Hook(Intervention):
     positions: Position = "all"
 
     def __post_init__(self) -> None:
-        """Keep the patterns as they are now."""
+        """Keep the patterns as they are now; refuse what is no position."""
+        check_position(self.positions)
         object.__setattr__(self, "hooks", as_tuple(self.hooks))
 
     def targets(self, names: Sequence[str]) -> list[str]:
