@@ -6,6 +6,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from cmrm_interp.errors import ModelError
 from cmrm_interp.families.maps import FamilyMap
 from cmrm_interp.families.processors import load_processor
@@ -113,6 +115,8 @@ def _from_pretrained(source: str, **hf_kwargs: Any) -> Parts:
         raise ModelError(
             f"no safetensors weights at {source!r} (pickled ones are never read): {_short(error)}"
         ) from error
+    except SafetensorError as error:
+        raise ModelError(f"the weights at {source!r} are damaged: {_short(error)}; copy them again") from error
     if family.vision is not None:
         processor = load_processor(source, **shared)
         return Parts(hf, processor, processor.tokenizer, family, source, hf_kwargs.get("revision"))
