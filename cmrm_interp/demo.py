@@ -39,12 +39,12 @@ class Demo:
     folder: Path
 
 
-def run(source: str = "organism", n: int = 300, seed: int = 0, out: Path = Path("runs")) -> Demo:
+def run(source: str = "organism", n: int = 200, seed: int = 0, out: Path = Path("runs")) -> Demo:
     """Fit CMRM on the organism, measure it beside its controls, and write report, records, vectors and figures.
 
     Args:
         source: the organism, or the folder of another one.
-        n: prompts a suite.
+        n: prompts a suite; the variants are measured on half as many.
         seed: of prompts and random vectors.
         out: a folder ``demo-DATE`` is made in it.
 
@@ -52,18 +52,22 @@ def run(source: str = "organism", n: int = 300, seed: int = 0, out: Path = Path(
         ModelError: the organism is not there.
     """
     model = load(source)
-    chosen = settings(source)
-    recipe = CMRM(**chosen["cmrm"]).fit(model, organism_anchors(seed=seed))
+    chosen, anchors = settings(source), organism_anchors(seed=seed)
+    recipe = CMRM(**chosen["cmrm"]).fit(model, anchors)
     suites = organism_suites("test", n, seed)
-    defences = _defences(model, source, recipe, chosen, seed)
-    report = evaluate(model, defences, suites, by_form, max_new_tokens=NEW_TOKENS)
+    main: dict[str, Recipe | None] = {"none": None, "CMRM": recipe, "random vector": recipe.randomised(seed)}
+    report = evaluate(model, main, suites, by_form, max_new_tokens=NEW_TOKENS)
+    variants = {name: CMRM(**how).fit(model, anchors) for name, how in chosen["variants"].items()}
+    others = _others(model, source, variants)
+    with_image = {name: suite for name, suite in organism_suites("test", n // 2, seed).items() if "text" not in name}
+    report += evaluate(model, others, with_image, by_form, max_new_tokens=NEW_TOKENS)
     folder = out / f"demo-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     report.save(folder)
     recipe.save(folder / "cmrm.safetensors")
     if recipe.shift is not None:
         recipe.shift.save(folder / "shift.safetensors")
     _figures(model, report, suites, folder)
-    write_whole(folder / "report.md", _text(model, recipe, report, n).encode())
+    write_whole(folder / "report.md", _text(model, recipe, report).encode())
     return Demo(report, recipe, folder)
 
 
@@ -80,20 +84,12 @@ def settings(source: str = "organism") -> Mapping[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _defences(
-    model: Model, source: str, recipe: CMRM, chosen: Mapping[str, Any], seed: int
-) -> dict[str, Recipe | None]:
-    anchors = organism_anchors(seed=seed)
-    variants = {name: CMRM(**how).fit(model, anchors) for name, how in chosen["variants"].items()}
+def _others(model: Model, source: str, variants: Mapping[str, CMRM]) -> dict[str, Recipe | None]:
     folder = organism_folder() if source == "organism" else Path(source)
-    backbone = load(folder / "backbone")
     return {
-        "none": None,
-        "CMRM": recipe,
         **{f"CMRM, {name}": variant for name, variant in variants.items()},
-        "random vector": recipe.randomised(seed),
         "caption instead of image": CaptionInstead("describe the image .", max_new_tokens=NEW_TOKENS).fit(model),
-        "backbone before vision": OtherModel(backbone).fit(model),
+        "backbone before vision": OtherModel(load(folder / "backbone")).fit(model),
     }
 
 
@@ -128,12 +124,12 @@ def gap_figure(model: Model, suites: Mapping[str, Suite], n: int = 100) -> Any:
     return plots.scatter((points - points.mean(0)) @ axes[:2].T, labels, title=title)
 
 
-def _text(model: Model, recipe: CMRM, report: Report, n: int) -> str:
+def _text(model: Model, recipe: CMRM, report: Report) -> str:
     norms = recipe.shift.norms() if recipe.shift else {}
     rows = "\n".join(f"| {name} | {float(norm):.2f} |" for name, norm in norms.items())
     return f"""# Any image undoes the refusals; CMRM brings them back
 
-Model: {model.name.rsplit("/", 1)[-1]} ({model.fingerprint}), {n} prompts a suite, words and templates held out.
+Model: {model.name.rsplit("/", 1)[-1]} ({model.fingerprint}); words and templates held out.
 CMRM: {recipe.level} level, {recipe.direction} difference, {recipe.application}, alpha {recipe.alpha}, steps
 {recipe.steps}, {recipe.image} image; alpha was chosen on validation data.
 

@@ -42,6 +42,10 @@ class Report:
     records: tuple[Record, ...]
     answers: tuple[Mapping[str, Any], ...] = ()
 
+    def __add__(self, other: "Report") -> "Report":
+        """Both reports as one."""
+        return Report(self.records + other.records, self.answers + other.answers)
+
     def table(self, intervals: bool = True) -> "pd.DataFrame":
         """Defences down, suites and metrics across, in per cent.
 
@@ -52,7 +56,7 @@ class Report:
         frame["cell"] = [_percent(r, intervals) for r in self.records]
         order = {"index": frame["defence"].drop_duplicates(), "columns": frame[["suite", "metric"]].drop_duplicates()}
         wide = frame.pivot(index="defence", columns=["suite", "metric"], values="cell")
-        return wide.loc[list(order["index"]), [tuple(row) for row in order["columns"].to_numpy()]]
+        return wide.loc[list(order["index"]), [tuple(row) for row in order["columns"].to_numpy()]].fillna("-")
 
     def rates(self, metric: str) -> "pd.DataFrame":
         """One metric of every defence and suite, as a long table with intervals."""

@@ -17,7 +17,7 @@ from cmrm_interp.positions import Tokens
 from cmrm_interp.tracing import Network, Visit
 
 BatchSize = int | Literal["auto"]
-FIRST_TRY = 32
+FIRST_TRY = 64
 T = TypeVar("T")
 
 
