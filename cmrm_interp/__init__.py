@@ -2,10 +2,11 @@
 
 __version__ = "0.1.0"
 
-from cmrm_interp import recipes
+from cmrm_interp import images, recipes
 from cmrm_interp.activations import Activations
 from cmrm_interp.directions import Directions, cosine, random_like
 from cmrm_interp.estimators import difference, mean_diff, principal_direction, project, reject
+from cmrm_interp.evaluate import Report, evaluate
 from cmrm_interp.inputs import Inputs
 from cmrm_interp.interventions import (
     Ablate,
@@ -41,9 +42,12 @@ __all__ = [
     "Patch",
     "ProjectOut",
     "Prompt",
+    "Report",
     "Subtract",
     "cosine",
     "difference",
+    "evaluate",
+    "images",
     "load",
     "mean_diff",
     "principal_direction",
