@@ -1,9 +1,11 @@
 """Models, twins and inputs that the tests of the engine share."""
 
+from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
 import torch
+from jaxtyping import config
 from PIL import Image
 
 import cmrm_interp as ci
@@ -81,3 +83,14 @@ def close(a, b):
 def same(a, b):
     """Equal to the bit."""
     torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+@contextmanager
+def unchecked():
+    """Without the run-time type checks of the tests: users, who have none, meet the package's own words."""
+    before = config.jaxtyping_disable
+    config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        config.update("jaxtyping_disable", before)

@@ -19,6 +19,7 @@ from tests.support import (
     reachable,
     same,
     twin_of,
+    unchecked,
     vectors,
 )
 
@@ -62,8 +63,9 @@ def test_positions_are_columns_of_all(family, side, position):
         same(some.mask, mask)
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, "auto"])
-@pytest.mark.parametrize("position", POSITIONS, ids=str)
+@pytest.mark.parametrize(
+    ("position", "batch_size"), [*((p, 1) for p in POSITIONS), ("text", 2), ("all", "auto")], ids=str
+)
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_one_batch_is_as_good_as_several(family, side, position, batch_size):
@@ -79,8 +81,7 @@ def test_one_batch_is_as_good_as_several(family, side, position, batch_size):
         same(apart.mask, together.mask)
 
 
-@pytest.mark.parametrize("batch_size", [1, 2])
-@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize(("side", "batch_size"), [("left", 1), ("right", 2)])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_hook_point_in_batches(family, side, batch_size):
     model = model_of(family)
@@ -153,8 +154,7 @@ def test_captured_activations_are_copies():
     assert not acts[POST].requires_grad
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 3])
-@pytest.mark.parametrize("position", ["last", "all", "text"])
+@pytest.mark.parametrize(("position", "batch_size"), [("last", 1), ("all", 2), ("text", 1), ("all", 3)])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_stored_capture_is_the_capture(family, position, batch_size, tmp_path):
     model, inputs = model_of(family), inputs_of(model_of(family))
@@ -279,7 +279,7 @@ def test_what_cannot_be_captured(hooks, positions, words):
 def test_batch_sizes_are_positive_numbers(size):
     model = model_of("llama")
     for call in (model.logits, model.generate, lambda i, batch_size: model.capture(i, STREAM, batch_size=batch_size)):
-        with pytest.raises(InputError, match=r"batch_size=.*: give a positive number of rows, or 'auto'"):
+        with unchecked(), pytest.raises(InputError, match=r"batch_size=.*: give a positive number of rows, or 'auto'"):
             call(inputs_of(model), batch_size=size)
 
 

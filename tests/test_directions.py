@@ -65,11 +65,11 @@ def test_arithmetic():
     for name in (A, B):
         same((a + b)[name], a[name] + b[name])
         same((a - b)[name], a[name] - b[name])
-        same((2 * a)[name], (a * 2)[name])
+        same((2.0 * a)[name], (a * 2.0)[name])
         same((-a)[name], -a[name])
         close(a.unit()[name].norm(), torch.tensor(1.0))
         close(a.norms()[name], a[name].norm())
-        close(ci.cosine(a, -3 * a)[name], torch.tensor(-1.0))
+        close(ci.cosine(a, -3.0 * a)[name], torch.tensor(-1.0))
     assert a == some(0)
     assert a != b
     with pytest.raises(MismatchError, match="directions of different hook points: 2 and 1"):

@@ -17,6 +17,7 @@ from tests.support import (
     network,
     picture,
     same,
+    unchecked,
 )
 
 POST = "blocks.1.hook_resid_post"
@@ -203,9 +204,12 @@ def test_what_cannot_be_prepared():
         vlm.prepare("red", [picture(), picture()])
     with pytest.raises(InputError, match="the list of prompts is empty: give at least one"):
         vlm.prepare([])
-    with pytest.raises(InputError, match="padding_side='middle': use 'left' or 'right'"):
+    with unchecked(), pytest.raises(InputError, match="padding_side='middle': use 'left' or 'right'"):
         vlm.prepare("red", padding_side="middle")
-    with pytest.raises(InputError, match=r"inputs is a str: make it with model.prepare\(prompts, images\)"):
+    with (
+        unchecked(),
+        pytest.raises(InputError, match=r"inputs is a str: make it with model.prepare\(prompts, images\)"),
+    ):
         vlm.logits("red")
     with pytest.raises(HookPointError, match="no position 'lst'"):
         vlm.prepare("red").mask("lst")

@@ -259,7 +259,7 @@ def _fail(error):
     "error", [ValueError("mine"), KeyboardInterrupt(), RuntimeError("boom")], ids=lambda e: type(e).__name__
 )
 @pytest.mark.parametrize("way", ["logits", "generate_tokens", "capture"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["qwen2_vl", "llama"])
 def test_an_error_inside_a_hook_comes_out_as_it_is_and_leaves_nothing(family, way, error):
     model, inputs = model_of(family), inputs_of(model_of(family))
     before, state = model.logits(inputs), _state(model)

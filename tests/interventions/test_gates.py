@@ -96,3 +96,10 @@ def test_a_condition_of_another_shape_is_told_so():
 def test_a_threshold_is_a_number(kind, value):
     with pytest.raises(InputError, match=f"the threshold is {value}: give a finite number"):
         kind(vectors(model_of("llama")), value)
+
+
+def test_a_condition_may_take_the_activation_alone():
+    model, inputs = model_of("llava"), inputs_of(model_of("llava"))
+    acting = ci.Subtract(vectors(model), 2.0)
+    alone = ci.Gate(lambda x: x.norm(dim=-1) > 0, acting)
+    same(model.logits(inputs, alone), model.logits(inputs, ci.Gate(always, acting)))
