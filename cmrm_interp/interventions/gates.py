@@ -1,5 +1,6 @@
 """Gate: an intervention that acts only where a condition on the activation holds; and some conditions."""
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from cmrm_interp.errors import InputError
 from cmrm_interp.interventions.base import Chosen, Intervention
 from cmrm_interp.positions import Position
 
-Condition = Callable[[Tensor, Chosen], Tensor]
+Condition = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,8 @@ class Gate(Intervention):
     """Apply an intervention only at the tokens where a condition holds.
 
     Attributes:
-        condition: function ``(x, chosen)`` of the activations ``n d_model`` at the intervention's own hook
-            points and positions, to ``n`` booleans, or to ``n`` weights from 0 to 1 that blend the edit in.
+        condition: function ``(x)`` or ``(x, chosen)`` of the activations ``n d_model`` at the intervention's own
+            hook points and positions, to ``n`` booleans, or to ``n`` weights from 0 to 1 that blend the edit in.
         intervention: what is applied.
     """
 
@@ -39,7 +40,7 @@ class Gate(Intervention):
 
     def edit(self, x: Float[Tensor, "n *shape"], chosen: Chosen) -> Float[Tensor, "n *shape"]:
         """The edit where the condition holds, ``x`` where it does not, a blend for weights in between."""
-        weight = self.condition(x, chosen)
+        weight = _weigh(self.condition, x, chosen)
         if weight.shape != x.shape[:1]:
             raise InputError(f"a gate's condition returns one value a token: {x.shape[0]}, not {tuple(weight.shape)}")
         weight = weight.to(x.device).reshape(-1, *[1] * (x.ndim - 1))
@@ -99,6 +100,12 @@ class HasImage:
     def __call__(self, x: Float[Tensor, "n *shape"], chosen: Chosen) -> Bool[Tensor, " n"]:
         """Whether each token's prompt has an image."""
         return chosen.has_image
+
+
+def _weigh(condition: Condition, x: Tensor, chosen: Chosen) -> Tensor:
+    # Most people write a condition on the activation alone.
+    alone = len(inspect.signature(condition).parameters) == 1
+    return condition(x) if alone else condition(x, chosen)
 
 
 def _check_threshold(threshold: float) -> None:
