@@ -88,6 +88,8 @@ def check_layers(layers: Iterable[int] | None, n_layers: int) -> tuple[int, ...]
 
 
 def _matches(pattern: str, names: Sequence[str]) -> list[str]:
+    if pattern in names:
+        return [pattern]
     sizes = stack_sizes(names)
     wanted = _components(pattern)
     found = []

@@ -236,8 +236,13 @@ def digest(parts: Iterable[str | bytes]) -> str:
 
 def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 of some tensors with their names and shapes."""
-    parts = ((name, str(tuple(t.shape)), t.cpu().contiguous().numpy().tobytes()) for name, t in sorted(tensors.items()))
+    parts = ((name, str(tuple(t.shape)), _bytes(t)) for name, t in sorted(tensors.items()))
     return digest(part for triple in parts for part in triple)
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    # numpy knows no bf16, but every dtype is bytes.
+    return tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
 def roll_left(encoding: Mapping[str, Tensor]) -> dict[str, Tensor]:

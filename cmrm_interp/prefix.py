@@ -4,12 +4,13 @@ CMRM's sample level runs every request with a blank image and without one. All t
 template and the blank image, which on a real model are most of the tokens.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers import DynamicCache
+from transformers import Cache, DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from cmrm_interp.activations import Activations, concatenate
 from cmrm_interp.axes import Int, Tensor
@@ -17,9 +18,12 @@ from cmrm_interp.capture import Request, capture_batch, keep_last
 from cmrm_interp.encoding import Batch, Encoder
 from cmrm_interp.errors import HookPointError
 from cmrm_interp.inputs import Inputs, digest_tensors
-from cmrm_interp.positions import Tokens
+from cmrm_interp.positions import Tokens, last_index
 from cmrm_interp.running import BatchSize, each_batch, to_device
 from cmrm_interp.tracing import Network
+
+# A shorter beginning without an image costs more as a pass of its own than it saves.
+WORTHWHILE = 32
 
 
 @dataclass
@@ -82,15 +86,19 @@ def capture_last(
 def common_length(encoder: Encoder, batch: Batch) -> int:
     """Tokens that all rows of a right-padded batch begin with, image included; 0 if that is not worth using.
 
-    At least one token of each row is left out, to be run on its own; the images must be the same.
+    At least one token of each row is left out, to be run on its own; the images must be the same. With images
+    it ends behind them: words that the prompts of one batch happen to have in common, or all words of a single
+    prompt, would make a beginning that no other batch has.
     """
-    ids, real = batch.tensors["input_ids"], batch.tokens.real
+    ids, real, image = batch.tensors["input_ids"], batch.tokens.real, batch.tokens.image
     same = (ids == ids[:1]) & real
     length = int(same.all(0).long().cumprod(0).sum())
     length = min(length, int(real.sum(1).min()) - 1)
-    if bool(batch.tokens.image[:, length:].any()) or not _same_images(encoder, batch):
+    if bool(image[:, length:].any()) or not _same_images(encoder, batch):
         return 0
-    return length
+    if bool(image.any()):
+        return int(last_index(image[:1])) + 1
+    return length if len(ids) > 1 and length >= WORTHWHILE else 0
 
 
 def _check(network: Network, request: Request) -> None:
@@ -152,10 +160,8 @@ def _run_prefix(network: Network, encoder: Encoder, batch: Batch, length: int) -
 
 
 def _run_suffix(network: Network, batch: Batch, request: Request, kept: DynamicCache, length: int) -> Activations:
-    rows = batch.rows.numel()
     suffix = Tokens(batch.tokens.real[:, length:], batch.tokens.image[:, length:])
-    # A batch of one prefix is shown to every row without a copy; the model's own cache joins the new tokens to it.
-    cache = DynamicCache([(k.expand(rows, *k.shape[1:]), v.expand(rows, *v.shape[1:])) for k, v in _layers(kept)])
+    cache = Cache(layers=[_Shown(layer.keys, layer.values) for layer in kept.layers])  # type: ignore[arg-type]
     given = {
         "input_ids": batch.tensors["input_ids"][:, length:],
         "attention_mask": batch.tokens.real.long(),
@@ -173,8 +179,21 @@ def _run_suffix(network: Network, batch: Batch, request: Request, kept: DynamicC
     return Activations({name: found[name] for name in request.hooks}, "last", model=request.model)
 
 
-def _layers(cache: DynamicCache) -> Iterable[tuple[Tensor, Tensor]]:
-    return [(layer.keys, layer.values) for layer in cache.layers]  # type: ignore[misc]
+class _Shown(DynamicLayer):
+    """One prefix, shown to every row: joined to the new tokens of a layer for its attention alone, never kept."""
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        super().__init__()
+        self.lazy_initialization(keys, values)
+        self.keys, self.values = self.shown = keys, values
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        keys, values = self.shown
+        return _join(keys, key_states), _join(values, value_states)
+
+
+def _join(one: Tensor, new: Tensor) -> Tensor:
+    return torch.cat([one.expand(new.shape[0], *one.shape[1:]), new], dim=-2)
 
 
 def _positions(network: Network, batch: Batch) -> Int[Tensor, "..."]:

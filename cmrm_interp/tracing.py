@@ -81,7 +81,9 @@ class Network:
                 call()
                 return
             plan = self._plan(visits, self.has_images(inputs), how.get("generating", False))
-            frame = Frame(self.modules, inputs)
+            # Only these are held: the streams of all layers together would be far larger than the model's own needs.
+            needed = frozenset(name for place in plan for point in place.points for name in point.view.needs)
+            frame = Frame(self.modules, inputs, needed)
             # nnsight reads these blocks from source: they cannot share one ``with`` and stay a single plain line.
             with self._envoy.trace(fn=call) as tracer:  # noqa: SIM117
                 with tracer.invoke():
@@ -166,7 +168,8 @@ def _stop(network: Network, place: Location, visits: Mapping[str, Visit], frame:
         new = visit(old, step) if visit else None
         if new is not None and new is not old:
             raw, changed = point.view.write(raw, old, new, frame), True
-        frame.seen[point.name] = old if new is None else new
+        if point.name in frame.needed:
+            frame.seen[point.name] = old if new is None else new
     if changed:
         _write(envoy, place.side, raw)
 

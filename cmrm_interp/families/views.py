@@ -23,11 +23,13 @@ class Frame:
     Attributes:
         modules: modules of the Hugging Face model by path.
         inputs: tensors that the model was called with.
-        seen: activations met so far in this forward pass, by hook point, edits included.
+        needed: hook points that some view of this pass looks back at.
+        seen: their activations, as far as they were met in this forward pass, edits included.
     """
 
     modules: Mapping[str, Any]
     inputs: Mapping[str, Any]
+    needed: frozenset[str] = frozenset()
     seen: dict[str, Tensor] = field(default_factory=dict)
 
 

@@ -1,9 +1,9 @@
 """What every intervention is: hook points, positions, and an edit of the chosen tokens."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import torch
 
@@ -11,6 +11,8 @@ from cmrm_interp.axes import Bool, Float, Int, Tensor
 from cmrm_interp.errors import HookPointError, MismatchError
 from cmrm_interp.hooks import check_layers, layer_of, pos_axis, stack_sizes
 from cmrm_interp.positions import Position, Tokens, position_mask
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -21,23 +23,35 @@ class Step:
         tokens: real, image and new tokens of the pass.
         rows: index of each row in the whole of the inputs.
         has_image: whether each row's prompt has an image.
-        chosen: positions already worked out in this pass (they are the same at every layer).
+        kept: what was worked out already (it is the same at every layer, and at every new token).
     """
 
     tokens: Tokens
     rows: Int[Tensor, " batch"]
     has_image: Bool[Tensor, " batch"]
-    chosen: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    kept: dict[str, Any] = field(default_factory=dict)
 
-    def select(self, position: Position, width: int) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
+    def select(
+        self, position: Position, width: int, device: torch.device | str = "cpu"
+    ) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
         """Rows and columns of the chosen tokens, in an activation with `width` positions."""
-        key = f"{position!r}:{width}"
-        if key not in self.chosen:
+
+        def find() -> tuple[Tensor, Tensor]:
             # Logits may be computed for the last columns alone; those are the ones that are kept.
-            mask = position_mask(position, self.tokens)[:, -width:]
-            rows, columns = mask.nonzero(as_tuple=True)
-            self.chosen[key] = (rows, columns)
-        return self.chosen[key]
+            rows, columns = position_mask(position, self.tokens)[:, -width:].nonzero(as_tuple=True)
+            # An index that is not where the activation is would stop a GPU at every layer of every step.
+            return rows.to(device), columns.to(device)
+
+        return _once(self.kept, f"{position!r}:{width}:{device}", find)
+
+    def chosen(self, position: Position, width: int, hook: str) -> "Chosen":
+        """What an edit is told of the chosen tokens."""
+
+        def find() -> Chosen:
+            rows = self.select(position, width)[0]
+            return Chosen(hook, self.rows[rows], _order(rows), self.has_image[rows])
+
+        return replace(_once(self.kept, f"chosen:{position!r}:{width}", find), hook=hook)
 
 
 @dataclass(frozen=True)
@@ -49,12 +63,18 @@ class Chosen:
         rows: which prompt each belongs to (index in the whole of the inputs).
         order: number of the token among the chosen ones of its row, from 0.
         has_image: whether its prompt has an image.
+        kept: tensors that edits have already moved to the activation's place, for the next new token.
     """
 
     hook: str
     rows: Int[Tensor, " n"]
     order: Int[Tensor, " n"]
     has_image: Bool[Tensor, " n"]
+    kept: dict[Any, Tensor] = field(default_factory=dict)
+
+    def once(self, key: Any, make: Callable[[], Tensor]) -> Tensor:
+        """A tensor that is made at the first token and used again at later ones."""
+        return _once(self.kept, key, make)
 
 
 class Intervention(ABC):
@@ -74,13 +94,12 @@ class Intervention(ABC):
         """The activation with the chosen tokens edited; a new tensor, or the old one if none is chosen."""
         axis = pos_axis(hook)
         moved = activation.movedim(axis, 1)
-        rows, columns = step.select(self.positions, moved.shape[1])
+        rows, columns = step.select(self.positions, moved.shape[1], moved.device)
         if rows.numel() == 0:
             return activation
-        picked = moved[rows, columns]
-        chosen = Chosen(hook, step.rows[rows], _order(rows), step.has_image[rows])
         out = moved.clone()
-        out[rows, columns] = self.edit(picked, chosen).to(moved.dtype)
+        new = self.edit(moved[rows, columns], step.chosen(self.positions, moved.shape[1], hook))
+        out[rows, columns] = new.to(moved.dtype)
         return out.movedim(1, axis)
 
 
@@ -120,6 +139,12 @@ def at_layers(found: list[str], layers: Iterable[int] | None, names: Sequence[st
     if not kept:
         raise HookPointError(f"nothing to do at layers {list(chosen)}: there is {found[0]} ... {found[-1]}")
     return kept
+
+
+def _once(kept: dict[Any, T], key: Any, make: Callable[[], T]) -> T:
+    if key not in kept:
+        kept[key] = make()
+    return kept[key]
 
 
 def _order(rows: Int[Tensor, " n"]) -> Int[Tensor, " n"]:

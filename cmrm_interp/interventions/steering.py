@@ -86,7 +86,7 @@ class ProjectOut(Intervention):
 
     def edit(self, x: Float[Tensor, "n *shape"], chosen: Chosen) -> Float[Tensor, "n *shape"]:
         """``x - alpha * V^T V x`` with the rows of V orthonormal."""
-        rows = _basis(self.directions, x, chosen.hook)
+        rows = _basis(self.directions, x, chosen)
         wide = x.to(torch.promote_types(x.dtype, rows.dtype))
         return wide - self.alpha * ((wide @ rows.T) @ rows)
 
@@ -128,7 +128,7 @@ class Clamp(Intervention):
 
     def edit(self, x: Float[Tensor, "n *shape"], chosen: Chosen) -> Float[Tensor, "n *shape"]:
         """``x + (clamp(c) - c) u`` with ``c = x . u``."""
-        unit = _basis(self.directions, x, chosen.hook)
+        unit = _basis(self.directions, x, chosen)
         wide = x.to(torch.promote_types(x.dtype, unit.dtype))
         # The basis of a single vector may point the other way; the bounds are about the vector itself.
         unit = unit * torch.sign(self.directions[chosen.hook].to(unit) @ unit[0])
@@ -137,20 +137,28 @@ class Clamp(Intervention):
 
 
 def _vectors(directions: Directions, x: Tensor, chosen: Chosen) -> Tensor:
-    vector = directions[chosen.hook].to(x.device)
-    one = directions.rows == "one" or (directions.rows is None and vector.ndim == 1)
-    if not one:
-        if int(chosen.rows.max()) >= vector.shape[0]:
-            raise MismatchError(f"directions for {vector.shape[0]} rows, but the run has row {int(chosen.rows.max())}")
-        vector = vector[chosen.rows]
-    check_shape(vector.shape if one else vector.shape[1:], x.shape[1:], chosen.hook)
-    return vector.to(torch.promote_types(vector.dtype, x.dtype))
+    def find() -> Tensor:
+        vector = directions[chosen.hook]
+        one = directions.rows == "one" or (directions.rows is None and vector.ndim == 1)
+        if not one:
+            last = int(chosen.rows.max())
+            if last >= vector.shape[0]:
+                raise MismatchError(f"directions for {vector.shape[0]} rows, but the run has row {last}")
+            # Of many prompts, only those of this batch are moved to the device.
+            vector = vector[chosen.rows.to(vector.device)]
+        check_shape(vector.shape if one else vector.shape[1:], x.shape[1:], chosen.hook)
+        return vector.to(x.device, torch.promote_types(vector.dtype, x.dtype))
+
+    return chosen.once(("vectors", id(directions), chosen.hook, x.device, x.dtype), find)
 
 
-def _basis(directions: Directions, x: Tensor, hook: str) -> Tensor:
-    tensor = directions[hook]
-    check_shape(tensor.shape[-1:], x.shape[-1:], hook)
-    return basis(tensor, hook).to(x.device)
+def _basis(directions: Directions, x: Tensor, chosen: Chosen) -> Tensor:
+    def find() -> Tensor:
+        tensor = directions[chosen.hook]
+        check_shape(tensor.shape[-1:], x.shape[-1:], chosen.hook)
+        return basis(tensor, chosen.hook).to(x.device)
+
+    return chosen.once(("basis", id(directions), chosen.hook, x.device), find)
 
 
 def _check_alpha(alpha: float) -> None:
