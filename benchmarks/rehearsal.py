@@ -198,11 +198,12 @@ def rehearse(settings: Settings, parts: tuple[Any, Any] | None = None) -> Rehear
 
 
 def table_of(tasks: Sequence[Task], timings: dict[str, Timing]) -> pd.DataFrame:
-    """One row a task: seconds, ratio to the plain call, tokens a second, peak memory."""
+    """One row a task: seconds, ratio to the plain call, both also in processor time, tokens a second, peak memory."""
     rows = []
     for task in tasks:
         timing = timings[task.name]
         plain = sum(timings[name].median for name in task.baseline)
+        plain_cpu = sum(timings[name].cpu or 0.0 for name in task.baseline)
         rows.append(
             {
                 "call": task.name,
@@ -210,6 +211,8 @@ def table_of(tasks: Sequence[Task], timings: dict[str, Timing]) -> pd.DataFrame:
                 "median s": timing.median,
                 "least s": timing.best,
                 "ratio": timing.median / plain if task.baseline else None,
+                "cpu s": timing.cpu,
+                "cpu ratio": timing.cpu / plain_cpu if timing.cpu and plain_cpu else None,
                 "of": " + ".join(task.baseline),
                 "tokens/s": task.tokens / timing.median if task.tokens else None,
                 "peak GiB": timing.peak / 2**30,

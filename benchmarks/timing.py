@@ -36,12 +36,14 @@ class Timing:
     Attributes:
         first: seconds of the first call.
         seconds: of each call after the warm-up.
+        cpu_seconds: of the processor in the same calls, which other work on the machine does not lengthen.
         peak: most bytes in use during any call.
         result: of the first call.
     """
 
     first: float = 0.0
     seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
     peak: int = 0
     result: Any = None
 
@@ -49,6 +51,11 @@ class Timing:
     def median(self) -> float:
         """Median of the seconds; the first call's where there was no other."""
         return statistics.median(self.seconds) if self.seconds else self.first
+
+    @property
+    def cpu(self) -> float | None:
+        """Median of the processor's seconds."""
+        return statistics.median(self.cpu_seconds) if self.cpu_seconds else None
 
     @property
     def best(self) -> float:
@@ -74,13 +81,16 @@ def measure(tasks: Sequence[Task], warmup: int, repeats: int, device: torch.devi
         for number in range(rounds):
             for task in tasks if number % 2 == 0 else reversed(tasks):
                 bar.set_description(task.name, refresh=False)
+                cpu = time.process_time()
                 seconds, peak, result = timed(task.call, device)
+                cpu = time.process_time() - cpu
                 timing = timings[task.name]
                 timing.peak = max(timing.peak, peak)
                 if number == 0:
                     timing.first, timing.result = seconds, result
                 elif number >= warmup:
                     timing.seconds.append(seconds)
+                    timing.cpu_seconds.append(cpu)
                 bar.update()
     return timings
 
