@@ -74,8 +74,9 @@ class Activations(Mapping[str, Tensor]):
 
     @property
     def n_rows(self) -> int:
-        """Number of prompts."""
-        return 0 if not self.tensors else next(iter(self.tensors.values())).shape[0]
+        """Number of prompts (of images, where only points of the vision side were captured)."""
+        tokens = [tensor for name, tensor in self.tensors.items() if name not in self.patch_masks]
+        return next(iter(tokens or self.tensors.values())).shape[0] if self.tensors else 0
 
     def mask_of(self, hook: str) -> Bool[Tensor, "batch pos"] | None:
         """Mask that belongs to a hook point: of patches on the vision side, of tokens elsewhere."""
@@ -87,7 +88,15 @@ class Activations(Mapping[str, Tensor]):
         return value if mask is None else value.movedim(pos_axis(hook), 1)[mask.to(value.device)]
 
     def rows(self, index: slice | Sequence[int]) -> "Activations":
-        """The same for some of the prompts."""
+        """The same for some of the prompts.
+
+        Raises:
+            MismatchError: points of the vision side that do not have one image for each prompt.
+        """
+        if any(mask.shape[0] != self.n_rows for mask in self.patch_masks.values()):
+            raise MismatchError(
+                f"{self.n_rows} prompts have not one image each, so their patches cannot be sliced by prompt"
+            )
         return self._each(lambda tensor: tensor[index])
 
     def to(self, *args: object, **kwargs: object) -> "Activations":

@@ -167,13 +167,13 @@ class _KeepPatches:
 
 
 def _then(edit: Visit | None, keep: Any, name: str) -> Visit:
-    def visit(activation: Tensor, step: int) -> Tensor:
+    def _visit(activation: Tensor, step: int) -> Tensor:
         new = activation if edit is None else edit(activation, step)
         new = activation if new is None else new
         keep(new, name)
         return new
 
-    return visit
+    return _visit
 
 
 def _compact(x: Tensor, mask: Bool[Tensor, "batch pos"]) -> Tensor:

@@ -186,11 +186,11 @@ def random_like(directions: Directions, seed: int) -> Directions:
     """
     generator = torch.Generator().manual_seed(seed)
 
-    def draw(tensor: Tensor, name: str) -> Tensor:
+    def _draw(tensor: Tensor, name: str) -> Tensor:
         noise = torch.randn(tensor.shape, generator=generator).to(tensor)
         return noise * (tensor.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True))
 
-    return replace(directions.map(draw), method=f"random with the norms of: {directions.method}")
+    return replace(directions.map(_draw), method=f"random with the norms of: {directions.method}")
 
 
 def basis(tensor: Tensor, name: str = "") -> Float[Tensor, "k d_model"]:

@@ -56,7 +56,7 @@ class Encoder:
         Raises:
             ModelError: the model was loaded without a tokenizer.
             ImageError: images for a text-only model.
-            InputError: an empty text, no chat template, or one without system prompts for a system prompt.
+            InputError: no chat template, or one without system prompts for a system prompt.
         """
         if self.tokenizer is None:
             raise ModelError("this model was loaded without a processor: use model.from_encoding(tensors)")

@@ -152,6 +152,7 @@ class _Means:
 
     @classmethod
     def of(cls, batches: Activations | Iterable[Activations]) -> "_Means":
+        """Sums over all batches."""
         means = cls()
         for acts in [batches] if isinstance(batches, Activations) else batches:
             means.model = acts.model
@@ -162,11 +163,13 @@ class _Means:
         return means
 
     def mean(self, name: str) -> Tensor:
+        """Mean at a hook point."""
         if self.counts[name] == 0:
             raise InputError(f"no activations at {name!r}: the position chose no tokens")
         return self.sums[name] / self.counts[name]
 
     def check(self, other: "_Means") -> None:
+        """Refuse means that cannot be subtracted from one another."""
         if not self.sums or list(self.sums) != list(other.sums):
             raise MismatchError(
                 f"activations of different hook points: {len(self.sums)} and {len(other.sums)}; capture the same ones"

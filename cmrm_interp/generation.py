@@ -40,13 +40,13 @@ def generate_tokens(
     how = _settings(network, dict(how))
     seed = how.pop("seed", None)
 
-    def run(batch: Batch) -> Tensor:
+    def _run(batch: Batch) -> Tensor:
         return _generate(network, batch, edits(network, encoder, interventions, batch), how)
 
     with torch.random.fork_rng(enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
-        parts = list(each_batch(inputs.left_padded(), batch_size, run, "generate"))
+        parts = list(each_batch(inputs.left_padded(), batch_size, _run, "generate"))
     return _joined(parts, how["pad_token_id"])
 
 
@@ -55,10 +55,10 @@ def _generate(network: Network, batch: Batch, visits: dict[str, Any], how: dict[
     result: list[Tensor] = []
 
     @torch.no_grad()
-    def call() -> None:
+    def _call() -> None:
         result.append(network.hf.generate(**tensors, **how))  # type: ignore[operator]
 
-    network.run(call, tensors, visits, generating=True)
+    network.run(_call, tensors, visits, generating=True)
     return result[0][:, tensors["input_ids"].shape[1] :].cpu()
 
 

@@ -70,7 +70,7 @@ def expand(patterns: str | Iterable[str], names: Sequence[str]) -> list[str]:
     return [name for name in names if name in chosen]
 
 
-def check_layers(layers: Iterable[int] | None, n_layers: int) -> tuple[int, ...] | None:
+def check_layers(layers: int | Iterable[int] | None, n_layers: int) -> tuple[int, ...] | None:
     """Layers as non-negative numbers, negative ones counted from the last layer.
 
     Raises:
@@ -78,7 +78,7 @@ def check_layers(layers: Iterable[int] | None, n_layers: int) -> tuple[int, ...]
     """
     if layers is None:
         return None
-    chosen = tuple(layers)
+    chosen = (layers,) if isinstance(layers, int) else tuple(layers)
     if not chosen:
         raise HookPointError("layers is empty: leave it out for every layer, or name at least one")
     for layer in chosen:

@@ -43,7 +43,7 @@ def logits(
             f"logits at {positions!r}: use 'last' or 'all' (capture 'unembed.hook_out' for other positions)"
         )
 
-    def run(batch: Batch) -> Tensor:
+    def _run(batch: Batch) -> Tensor:
         visits = edits(network, encoder, interventions, batch)
         if positions == "all":
             return forward(network, batch, visits).logits.cpu()
@@ -52,7 +52,7 @@ def logits(
         every = forward(network, batch, visits).logits
         return every[torch.arange(every.shape[0]), last_index(batch.tokens.real)].cpu()
 
-    parts = list(each_batch(inputs, batch_size, run, "logits"))
+    parts = list(each_batch(inputs, batch_size, _run, "logits"))
     return torch.cat(parts) if positions == "last" else _padded(parts, inputs.padding_side == "left")
 
 

@@ -72,7 +72,7 @@ def capture_last(
     """
     _check(network, request)
 
-    def run(batch: Batch) -> Activations:
+    def _run(batch: Batch) -> Activations:
         batch = _right_padded(batch)
         length = common_length(encoder, batch)
         if length == 0:
@@ -80,7 +80,7 @@ def capture_last(
         kept = cache.get(_key(encoder, batch, length), lambda: _run_prefix(network, encoder, batch, length))
         return _run_suffix(network, batch, request, kept, length)
 
-    return concatenate(list(each_batch(inputs, batch_size, run, "capture")))
+    return concatenate(list(each_batch(inputs, batch_size, _run, "capture")))
 
 
 def common_length(encoder: Encoder, batch: Batch) -> int:
@@ -152,10 +152,10 @@ def _run_prefix(network: Network, encoder: Encoder, batch: Batch, length: int) -
     result: list[Any] = []
 
     @torch.no_grad()
-    def call() -> None:
+    def _call() -> None:
         result.append(network.hf(**tensors, use_cache=True, logits_to_keep=1).past_key_values)
 
-    network.run(call, tensors, {})
+    network.run(_call, tensors, {})
     return result[0]
 
 
@@ -172,10 +172,10 @@ def _run_suffix(network: Network, batch: Batch, request: Request, kept: DynamicC
     visits = keep_last(request.hooks, suffix, found)
 
     @torch.no_grad()
-    def call() -> None:
+    def _call() -> None:
         network.hf(**tensors, past_key_values=cache, use_cache=True, logits_to_keep=1)
 
-    network.run(call, tensors, visits, stop=True)
+    network.run(_call, tensors, visits, stop=True)
     return Activations({name: found[name] for name in request.hooks}, "last", model=request.model)
 
 
@@ -188,6 +188,7 @@ class _Shown(DynamicLayer):
         self.keys, self.values = self.shown = keys, values
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Prefix and new tokens together, for one attention."""
         keys, values = self.shown
         return _join(keys, key_states), _join(values, value_states)
 

@@ -103,10 +103,10 @@ def forward(network: Network, batch: Batch, visits: Mapping[str, Visit], stop: b
     result: list[Any] = []
 
     @torch.no_grad()
-    def call() -> None:
+    def _call() -> None:
         result.append(network.hf(**tensors, use_cache=False, **how))
 
-    network.run(call, tensors, visits, stop=stop)
+    network.run(_call, tensors, visits, stop=stop)
     return result[0] if result else None
 
 
@@ -119,13 +119,13 @@ def patch_mask(point: Point, tensors: Mapping[str, Tensor], shape: Sequence[int]
 
 
 def _visit(name: str, acting: Sequence[Intervention], step_of: Callable[[Tensor, int], Step]) -> Visit:
-    def visit(activation: Tensor, step: int) -> Tensor:
+    def _edit(activation: Tensor, step: int) -> Tensor:
         now = step_of(activation, step)
         for intervention in acting:
             activation = intervention.apply(activation, name, now)
         return activation
 
-    return visit
+    return _edit
 
 
 def _token_steps(batch: Batch) -> Callable[[Tensor, int], Step]:
@@ -146,8 +146,8 @@ def _patch_steps(
     owners = encoder.images_per_row(batch.tensors)
     rows = torch.tensor([int(batch.rows[row]) for row, images in enumerate(owners) for _ in images])
 
-    def step_of(activation: Tensor, step: int) -> Step:
+    def _step(activation: Tensor, step: int) -> Step:
         real = patch_mask(point, batch.tensors, activation.shape)
         return Step(Tokens(real, real), rows, torch.ones_like(rows, dtype=torch.bool))
 
-    return step_of
+    return _step

@@ -136,8 +136,10 @@ def _refuse_what_is_no_safetensors(path: Path) -> None:
     if not path.is_file():
         raise StoreError(f"{path} does not exist" if not path.exists() else f"{path} is a folder, not a file")
     with path.open("rb") as file:
-        start = file.read(8)
-    if path.suffix in _PICKLES or start.startswith(_PICKLE_MAGIC):
+        start = file.read(9)
+    # The length that opens a safetensors file may look like a pickle's first bytes; its JSON header follows at once.
+    is_safetensors = start[8:] == b"{"
+    if path.suffix in _PICKLES or (start.startswith(_PICKLE_MAGIC) and not is_safetensors):
         raise StoreError(f"{path} is a pickle, which runs code when opened, and is never read: save it as safetensors")
 
 

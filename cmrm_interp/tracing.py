@@ -16,7 +16,6 @@ from typing import Any
 
 # nnsight mounts an attribute on ``object``; beartype must have been imported before, if at all.
 import nnsight
-import torch
 from nnsight.intervention.interleaver import OutOfOrderError
 from torch import Tensor
 
@@ -210,13 +209,3 @@ def _kept(hf: Any, attributes: Sequence[str]) -> Iterator[None]:
     finally:
         for (owner, name), value in zip(owners, before, strict=True):
             setattr(owner, name, value)
-
-
-def without_gradients(call: Callable[[], Any]) -> Callable[[], Any]:
-    """The same call under ``torch.no_grad``."""
-
-    def quiet() -> Any:
-        with torch.no_grad():
-            return call()
-
-    return quiet

@@ -43,7 +43,8 @@ def test_demo_writes_report_records_vectors_and_figures(organism, tmp_path):
 
 def test_an_error_is_one_line_and_no_traceback(tmp_path):
     done = cmrm("demo", "--model", tmp_path / "nothing", "--out", tmp_path)
-    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("cmrm: no model folder")
 
 
@@ -54,9 +55,11 @@ def test_a_folder_without_settings_is_refused(tmp_path):
 
 def test_families_are_listed():
     listed = cmrm("families").stdout
-    assert "llava" in listed and "Qwen/Qwen2-VL-7B-Instruct" in listed
+    assert "llava" in listed
+    assert "Qwen/Qwen2-VL-7B-Instruct" in listed
 
 
 def test_hooks_are_listed_in_forward_order(organism):
     lines = cmrm("hooks", organism).stdout.splitlines()
-    assert lines[0] == "hook_embed" and lines[-1] == "unembed.hook_out"
+    assert lines[0] == "hook_embed"
+    assert lines[-1] == "unembed.hook_out"

@@ -97,7 +97,8 @@ def test_report_on_disk(model, tmp_path):
 def test_table_keeps_the_order_given(model):
     report = evaluate(model, {"z": Scripted(STEPS), "a": Scripted(REFUSAL)}, {"s": suite()}, by_form)
     table = report.table(intervals=False)
-    assert list(table.index) == ["z", "a"] and list(table[("s", "unsafe")]) == ["100.0", "0.0"]
+    assert list(table.index) == ["z", "a"]
+    assert list(table[("s", "unsafe")]) == ["100.0", "0.0"]
 
 
 def test_joined_reports_show_what_was_not_measured(model):
@@ -133,7 +134,8 @@ def test_organism_suites_differ_in_nothing_but_the_image():
 def test_anchors_share_no_request_with_the_suites():
     anchors = {prompt.text for prompt in organism_anchors(200)}
     asked = {prompt.text for s in organism_suites("test", 100).values() for prompt in s.prompts}
-    assert len(anchors) == 200 and not anchors & asked
+    assert len(anchors) == 200
+    assert not anchors & asked
 
 
 def test_a_caption_stands_in_for_the_image(model, monkeypatch):

@@ -108,20 +108,28 @@ def _from_pretrained(source: str, **hf_kwargs: Any) -> Parts:
     except (OSError, ValueError) as error:
         raise ModelError(_no_config(source, error)) from error
     family = family_of(config, repr(source))
-    auto = AutoModelForCausalLM if family.vision is None else AutoModelForImageTextToText
+    hf = _weights(AutoModelForCausalLM if family.vision is None else AutoModelForImageTextToText, source, hf_kwargs)
+    if family.vision is not None:
+        processor = load_processor(source, **shared)
+        return Parts(hf, processor, processor.tokenizer, family, source, hf_kwargs.get("revision"))
+    tokenizer = AutoTokenizer.from_pretrained(source, **shared)
+    return Parts(hf, None, tokenizer, family, source, hf_kwargs.get("revision"))
+
+
+def _weights(auto: Any, source: str, hf_kwargs: dict[str, Any]) -> Any:
     try:
-        hf = auto.from_pretrained(source, use_safetensors=True, **hf_kwargs)
+        hf, info = auto.from_pretrained(source, use_safetensors=True, output_loading_info=True, **hf_kwargs)
     except OSError as error:
         raise ModelError(
             f"no safetensors weights at {source!r} (pickled ones are never read): {_short(error)}"
         ) from error
     except SafetensorError as error:
         raise ModelError(f"the weights at {source!r} are damaged: {_short(error)}; copy them again") from error
-    if family.vision is not None:
-        processor = load_processor(source, **shared)
-        return Parts(hf, processor, processor.tokenizer, family, source, hf_kwargs.get("revision"))
-    tokenizer = AutoTokenizer.from_pretrained(source, **shared)
-    return Parts(hf, None, tokenizer, family, source, hf_kwargs.get("revision"))
+    # transformers fills what is missing with random numbers and goes on.
+    lacking = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
+    if lacking:
+        raise ModelError(f"the weights at {source!r} lack {len(lacking)} tensors ({lacking[0]}, ...): copy them again")
+    return hf
 
 
 def _no_config(source: str, error: Exception) -> str:

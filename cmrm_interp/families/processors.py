@@ -33,13 +33,13 @@ def load_processor(source: str, **kwargs: Any) -> Any:
 def assemble(processor_class: type, image_processor: Any, tokenizer: Any, chat_template: str | None) -> Any:
     """A processor of a class that asks for a video processor, without one."""
 
-    def check(self: Any, name: str, argument: Any) -> Any:
+    def _check(self: Any, name: str, argument: Any) -> Any:
         if name == "video_processor":
             return type(None)
         return super(imageonly, self).check_argument_for_proper_class(name, argument)
 
     # The class keeps its name, which transformers writes into saved configurations.
-    imageonly: Any = type(processor_class.__name__, (processor_class,), {"check_argument_for_proper_class": check})
+    imageonly: Any = type(processor_class.__name__, (processor_class,), {"check_argument_for_proper_class": _check})
     return imageonly(
         image_processor=image_processor,
         tokenizer=tokenizer,

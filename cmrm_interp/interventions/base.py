@@ -36,22 +36,22 @@ class Step:
     ) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
         """Rows and columns of the chosen tokens, in an activation with `width` positions."""
 
-        def find() -> tuple[Tensor, Tensor]:
+        def _find() -> tuple[Tensor, Tensor]:
             # Logits may be computed for the last columns alone; those are the ones that are kept.
             rows, columns = position_mask(position, self.tokens)[:, -width:].nonzero(as_tuple=True)
             # An index that is not where the activation is would stop a GPU at every layer of every step.
             return rows.to(device), columns.to(device)
 
-        return _once(self.kept, f"{position!r}:{width}:{device}", find)
+        return _once(self.kept, f"{position!r}:{width}:{device}", _find)
 
     def chosen(self, position: Position, width: int, hook: str) -> "Chosen":
         """What an edit is told of the chosen tokens."""
 
-        def find() -> Chosen:
+        def _find() -> Chosen:
             rows = self.select(position, width)[0]
             return Chosen(hook, self.rows[rows], _order(rows), self.has_image[rows])
 
-        return replace(_once(self.kept, f"chosen:{position!r}:{width}", find), hook=hook)
+        return replace(_once(self.kept, f"chosen:{position!r}:{width}", _find), hook=hook)
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def freeze_layers(intervention: Any) -> None:
     object.__setattr__(intervention, "layers", None if layers is None else tuple(layers))
 
 
-def at_layers(found: list[str], layers: Iterable[int] | None, names: Sequence[str]) -> list[str]:
+def at_layers(found: list[str], layers: int | Iterable[int] | None, names: Sequence[str]) -> list[str]:
     """Hook points at the chosen layers of the decoder.
 
     Raises:

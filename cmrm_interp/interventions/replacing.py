@@ -73,7 +73,7 @@ class Patch(Intervention):
 
     activations: Activations
     positions: Position | None = None  # type: ignore[assignment]
-    layers: Iterable[int] | None = None
+    layers: int | Iterable[int] | None = None
 
     def __post_init__(self) -> None:
         """Take the captured position where none is given."""

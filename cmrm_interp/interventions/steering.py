@@ -28,7 +28,7 @@ class Add(Intervention):
     directions: Directions
     alpha: float = 1.0
     positions: Position = "last"
-    layers: Iterable[int] | None = None
+    layers: int | Iterable[int] | None = None
 
     def __post_init__(self) -> None:
         """Refuse strengths, positions and layers that mean nothing."""
@@ -70,7 +70,7 @@ class ProjectOut(Intervention):
     directions: Directions
     alpha: float = 1.0
     positions: Position = "all"
-    layers: Iterable[int] | None = None
+    layers: int | Iterable[int] | None = None
 
     def __post_init__(self) -> None:
         """Refuse strengths, positions and layers that mean nothing."""
@@ -106,7 +106,7 @@ class Clamp(Intervention):
     low: float | None = None
     high: float | None = None
     positions: Position = "all"
-    layers: Iterable[int] | None = None
+    layers: int | Iterable[int] | None = None
 
     def __post_init__(self) -> None:
         """Refuse bounds that mean nothing."""
@@ -137,7 +137,7 @@ class Clamp(Intervention):
 
 
 def _vectors(directions: Directions, x: Tensor, chosen: Chosen) -> Tensor:
-    def find() -> Tensor:
+    def _find() -> Tensor:
         vector = directions[chosen.hook]
         one = directions.rows == "one" or (directions.rows is None and vector.ndim == 1)
         if not one:
@@ -149,16 +149,16 @@ def _vectors(directions: Directions, x: Tensor, chosen: Chosen) -> Tensor:
         check_shape(vector.shape if one else vector.shape[1:], x.shape[1:], chosen.hook)
         return vector.to(x.device, torch.promote_types(vector.dtype, x.dtype))
 
-    return chosen.once(("vectors", id(directions), chosen.hook, x.device, x.dtype), find)
+    return chosen.once(("vectors", id(directions), chosen.hook, x.device, x.dtype), _find)
 
 
 def _basis(directions: Directions, x: Tensor, chosen: Chosen) -> Tensor:
-    def find() -> Tensor:
+    def _find() -> Tensor:
         tensor = directions[chosen.hook]
         check_shape(tensor.shape[-1:], x.shape[-1:], chosen.hook)
         return basis(tensor, chosen.hook).to(x.device)
 
-    return chosen.once(("basis", id(directions), chosen.hook, x.device), find)
+    return chosen.once(("basis", id(directions), chosen.hook, x.device), _find)
 
 
 def _check_alpha(alpha: float) -> None:
@@ -166,5 +166,5 @@ def _check_alpha(alpha: float) -> None:
         raise InputError(f"alpha is {alpha}: give a finite number")
 
 
-def _direction_targets(directions: Directions, layers: Iterable[int] | None, names: Sequence[str]) -> list[str]:
+def _direction_targets(directions: Directions, layers: int | Iterable[int] | None, names: Sequence[str]) -> list[str]:
     return at_layers(expand(list(directions), names), layers, names)

@@ -68,7 +68,7 @@ class CMRM(Recipe):
     direction: Literal["mean", "principal"] = "mean"
     application: Literal["live", "incremental"] = "live"
     steps: Literal["all", "prefill"] = "all"
-    layers: Iterable[int] | None = None
+    layers: int | Iterable[int] | None = None
     seed: int = 0
     shift: Directions | None = None
     model: str | None = None
@@ -87,7 +87,8 @@ class CMRM(Recipe):
         if isinstance(self.image, str) and self.image not in MAKERS and not Path(self.image).exists():
             meaningless(self.image, Image.new("RGB", (8, 8)))
         if self.layers is not None:
-            object.__setattr__(self, "layers", tuple(self.layers))
+            chosen = (self.layers,) if isinstance(self.layers, int) else tuple(self.layers)
+            object.__setattr__(self, "layers", chosen)
 
     def fit(self, model: Model, anchors: Anchors = ()) -> Self:
         """Find the shift of the dataset level; the sample level needs no anchors and only notes the model.

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel
 
 import cmrm_interp as ci
@@ -216,3 +217,13 @@ def test_tiny_models_repeat_with_their_seed():
         one, two, other = (tiny(family, seed=s)[0].state_dict() for s in (0, 0, 1))
         assert all(torch.equal(one[name], two[name]) for name in one)
         assert not all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_weights_that_lack_tensors_are_refused_and_not_filled_at_random(tmp_path):
+    hf, _ = tiny("llama")
+    hf.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"lack 1 tensors \(model\.layers\.1\.mlp\.up_proj\.weight"):
+        ci.load(tmp_path)
