@@ -39,8 +39,8 @@ tutorials: $(STAMP) ## execute every lesson
 docs: $(STAMP) ## build the pages into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-bench: $(STAMP) ## speed and memory, side by side with bare hooks
-	$(BIN)/python -m benchmarks
+bench: $(STAMP) ## times and peak memory at the size of LLaVA-1.5-7B, random weights, as many layers as fit
+	$(BIN)/python -m benchmarks.rehearsal --shape llava-1.5-7b
 
 clean: ## remove what was built, not the virtual environment
 	rm -rf site build dist htmlcov .coverage coverage.json .pytest_cache .ruff_cache .import_linter_cache

@@ -76,12 +76,12 @@ def edits(network: Network, encoder: Encoder, interventions: Sequence[Interventi
 
 def to_device(network: Network, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors on the model's first device; pixels in the model's dtype."""
-    weight = next(network.hf.parameters())
-    pixels = network.family.vision.pixels[:1] if network.family.vision else ()
+    device, pixels = network.hf.device, network.family.vision.pixels[:1] if network.family.vision else ()
+    # Not the first weight's dtype, which may be that of a quantised one.
     return {
-        name: tensor.to(weight.device, weight.dtype)
+        name: tensor.to(device, network.hf.dtype)
         if name in pixels and tensor.is_floating_point()
-        else tensor.to(weight.device)
+        else tensor.to(device)
         for name, tensor in tensors.items()
     }
 
