@@ -5,7 +5,6 @@ import hashlib
 import inspect
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -63,6 +62,7 @@ class Model:
             parts.family, parts.processor, parts.tokenizer, _image_token(parts.hf.config), _accepted(parts.hf)
         )
         self._prefixes = PrefixCache()
+        self._known: tuple[int, str] | None = None
 
     def __repr__(self) -> str:
         """Name, family and sizes, one line."""
@@ -88,15 +88,13 @@ class Model:
         """Names of all hook points, in the order of a forward pass with an image."""
         return list(self.network.points)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """Short hash of architecture and weights, by which directions and recipes know their model."""
-        total = hashlib.sha256(self.family.name.encode())
-        for name, parameter in self.hf.named_parameters():
-            # bf16 is what most checkpoints hold, so that loading in another dtype gives the same hash.
-            head = parameter.detach().flatten()[:256].to("cpu", torch.bfloat16).view(torch.int16)
-            total.update(f"{name}{tuple(parameter.shape)}".encode() + head.numpy().tobytes())
-        return total.hexdigest()[:16]
+        version = self.network.weights_version()
+        if self._known is None or self._known[0] != version:
+            self._known = (version, _hash_weights(self.family.name, self.hf))
+        return self._known[1]
 
     def prepare(
         self,
@@ -266,6 +264,15 @@ class Model:
         request = Request.of(self.network, hooks, positions, interventions=acting, model=self.fingerprint)
         need_images(self, inputs, request.hooks)
         return request
+
+
+def _hash_weights(family: str, hf: Any) -> str:
+    total = hashlib.sha256(family.encode())
+    for name, parameter in hf.named_parameters():
+        # bf16 is what most checkpoints hold, so that loading in another dtype gives the same hash.
+        head = parameter.detach().flatten()[:256].to("cpu", torch.bfloat16).view(torch.int16)
+        total.update(f"{name}{tuple(parameter.shape)}".encode() + head.numpy().tobytes())
+    return total.hexdigest()[:16]
 
 
 def _image_token(config: Any) -> int | None:

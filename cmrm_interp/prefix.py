@@ -77,7 +77,8 @@ def capture_last(
         length = common_length(encoder, batch)
         if length == 0:
             return capture_batch(network, encoder, batch, request)
-        kept = cache.get(_key(encoder, batch, length), lambda: _run_prefix(network, encoder, batch, length))
+        key = f"{network.weights_version()}:{digest_tensors(_first_row(encoder, batch, length))}"
+        kept = cache.get(key, lambda: _run_prefix(network, encoder, batch, length))
         return _run_suffix(network, batch, request, kept, length)
 
     return concatenate(list(each_batch(inputs, batch_size, _run, "capture")))
@@ -141,10 +142,6 @@ def _first_row(encoder: Encoder, batch: Batch, length: int) -> dict[str, Tensor]
     row = encoder.slice_rows(batch.tensors, slice(0, 1))
     shape = batch.tokens.real[:1].shape
     return {name: t[:, :length] if t.shape == shape else t for name, t in row.items()}
-
-
-def _key(encoder: Encoder, batch: Batch, length: int) -> str:
-    return digest_tensors(_first_row(encoder, batch, length))
 
 
 def _run_prefix(network: Network, encoder: Encoder, batch: Batch, length: int) -> DynamicCache:

@@ -88,6 +88,10 @@ class Network:
                 with tracer.invoke():
                     _walk(self, tracer, plan, visits, frame, how)
 
+    def weights_version(self) -> int:
+        """A number that changes when weights are changed in place (training, loading a state dict)."""
+        return sum(parameter._version for parameter in self.hf.parameters())
+
     def has_images(self, inputs: Mapping[str, Any]) -> bool:
         """Whether a run on these tensors passes through the vision side."""
         vision = self.family.vision

@@ -76,6 +76,18 @@ def test_the_model_generates_as_before_afterwards(model):
     assert model.generate(inputs, max_new_tokens=4) == before
 
 
+def test_changed_weights_are_not_answered_from_old_keys():
+    model = ci.load(tiny("llava"))
+    inputs = model.prepare(TEXTS, WHITE)
+    model.capture_last(inputs, HOOKS)
+    with torch.no_grad():
+        model.hf.model.language_model.layers[0].self_attn.k_proj.weight.mul_(2)
+    whole, shared = both(model, inputs)
+    torch.testing.assert_close(
+        shared["blocks.3.hook_resid_post"], whole["blocks.3.hook_resid_post"], atol=1e-5, rtol=1e-4
+    )
+
+
 def test_only_the_decoder_can_share(model):
     with pytest.raises(HookPointError, match=r"use model\.capture"):
         model.capture_last(model.prepare(TEXTS), "hook_embed")
