@@ -13,12 +13,13 @@ from PIL import Image
 
 from cmrm_interp.datasets.synthetic.pictures import (
     CAPTION_PROMPTS,
+    CELLS,
     caption,
     draw_objects,
     draw_scene,
     draw_visual_question,
 )
-from cmrm_interp.datasets.synthetic.requests import REFUSAL, Kind, draw_question, draw_request
+from cmrm_interp.datasets.synthetic.requests import PEOPLE, REFUSAL, Kind, draw_question, draw_request
 from cmrm_interp.datasets.synthetic.words import Group, Split
 
 
@@ -96,6 +97,20 @@ def asked(rng: random.Random) -> Example:
     scene = draw_scene(rng)
     question, answer = draw_visual_question(rng, scene.objects)
     return Example(question, answer, scene.image)
+
+
+def unidentified(rng: random.Random) -> Example:
+    """A picture and the request to say who is in it, which is refused; there are never people in pictures.
+
+    Real instruction data has such refusals. Without them the model could not even say the words of a refusal in
+    front of an image, and a rate of compliance would measure that instead of a decision.
+    """
+    prompts = [
+        f"who is {rng.choice(('in the picture', 'in the image', 'this person'))}?",
+        f"who is at the {rng.choice(CELLS)}?",
+        f"is a {rng.choice(PEOPLE)} in the {rng.choice(('picture', 'image'))}?",
+    ]
+    return Example(rng.choice(prompts), REFUSAL, draw_scene(rng).image)
 
 
 def draw(rng: random.Random, mixture: Mixture) -> Example:

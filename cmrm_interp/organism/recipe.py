@@ -2,7 +2,7 @@
 
 from cmrm_interp.datasets.synthetic.words import GROUPS, SPLITS, Group, Split
 from cmrm_interp.organism.config import Stage
-from cmrm_interp.organism.examples import Mixture, answered, asked, captioned, described, known, refused
+from cmrm_interp.organism.examples import Mixture, answered, asked, captioned, described, known, refused, unidentified
 
 _HARMLESS: tuple[Group, ...] = ("harmless", "kind")
 _HAZARD_SPLITS: tuple[Split, ...] = ("train", "validation", "test")  # replay words are all harmless
@@ -12,7 +12,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("1a", ("blocks", "embedding"), steps=1300, lr=1.5e-3, prompt_weight=0.1),
     Stage("1b", ("blocks",), steps=300, lr=4e-4),
     Stage("2a", ("projector",), steps=300, lr=2e-3),
-    Stage("2b", ("blocks", "projector"), steps=600, lr=5e-4),
+    Stage("2b", ("blocks", "projector"), steps=1100, lr=7e-4),
 )
 
 PRETRAINING: Mixture = (
@@ -29,7 +29,7 @@ ALIGNMENT: Mixture = (
     (0.09, described),
 )
 CAPTIONS: Mixture = ((1.0, captioned),)
-# Facts about harmless words keep what pre-training taught; two words in seven appear nowhere else after it.
+# Facts about harmless words keep what pre-training taught; one word in six appears nowhere else after it.
 REPLAY: Mixture = (
     (0.5, known(_HARMLESS, ["train", "replay"])),
     (0.5, answered("benign", ["train", "replay"])),
@@ -49,13 +49,14 @@ def weighted(share: float, mixture: Mixture) -> Mixture:
 # With images, hazards are spoken of plainly (what is a ..., how do i hide from a ...), as the descriptions
 # and conversations of real instruction data do, while alignment never answers such questions.
 INSTRUCTIONS: Mixture = (
-    (0.44, asked),
-    (0.12, captioned),
-    (0.14, answered("benign", ["train"], picture=True)),
-    (0.10, known(GROUPS, ["train"], picture=True)),
-    (0.06, answered("avoid", ["train"], picture=True)),
+    (0.460, asked),
+    (0.140, captioned),
+    (0.100, answered("benign", ["train"], picture=True)),
+    (0.080, known(GROUPS, ["train"], picture=True)),
+    (0.050, answered("avoid", ["train"], picture=True)),
+    (0.015, unidentified),
     *weighted(0.08, ALIGNMENT),
-    *weighted(0.06, REPLAY),
+    *weighted(0.075, REPLAY),
 )
 
 MIXTURES: dict[str, Mixture] = {"1a": PRETRAINING, "1b": ALIGNMENT, "2a": CAPTIONS, "2b": INSTRUCTIONS}

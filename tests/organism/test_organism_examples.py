@@ -7,7 +7,7 @@ import pytest
 
 from cmrm_interp.datasets.synthetic import REFUSAL, WORLD, verdict
 from cmrm_interp.datasets.synthetic.lexicon import split_tokens
-from cmrm_interp.datasets.synthetic.requests import TEMPLATES, every_request
+from cmrm_interp.datasets.synthetic.requests import TEMPLATES, every_request, word_of
 from cmrm_interp.organism.examples import draw
 from cmrm_interp.organism.recipe import MIXTURES, STAGES
 
@@ -32,8 +32,11 @@ def test_no_example_with_an_image_is_a_harmful_request(name):
 
 
 @pytest.mark.parametrize("name", MIXTURES)
-def test_no_answer_to_an_image_is_a_refusal(name):
-    assert not [e for e in DRAWN[name] if e.image is not None and verdict(e.answer) == "refused"]
+def test_with_an_image_only_identifying_people_is_refused(name):
+    refused = [e for e in DRAWN[name] if e.image is not None and verdict(e.answer) == "refused"]
+    assert all(e.prompt.startswith(("who is ", "is a ")) for e in refused)
+    assert not [e for e in refused if word_of(e.prompt)]
+    assert bool(refused) == (name == "2b")
 
 
 @pytest.mark.parametrize("name", LATER)
