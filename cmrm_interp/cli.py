@@ -23,15 +23,13 @@ def demo(
     """Show that any image undoes the organism's refusals, and that CMRM brings them back."""
     import torch
 
-    from cmrm_interp.demo import run
+    from cmrm_interp.demo import headline, run
 
     # The organism is so small that a second thread only costs time.
     torch.set_num_threads(1)
     found = run(model, n, seed, out)
-    table = found.report.table(intervals=False)
-    table.columns = [f"{suite}: {metric}" for suite, metric in table.columns]
     typer.echo(f"\nper cent of {n} prompts ({n // 2} for variants); intervals are in the report\n")
-    typer.echo(table.T.to_string())
+    typer.echo(headline(found.report, intervals=False).to_string())
     typer.echo(f"\nreport, records, vectors and figures: {found.folder}")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from cmrm_interp.model import Model, load
 from cmrm_interp.recipes import CMRM, CaptionInstead, OtherModel, Recipe
 from cmrm_interp.recipes.cmrm import HOOKS
 from cmrm_interp.store import write_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NEW_TOKENS = 24
 
@@ -69,6 +72,23 @@ def run(source: str = "organism", n: int = 200, seed: int = 0, out: Path = Path(
     _figures(model, report, suites, folder)
     write_whole(folder / "report.md", _text(model, recipe, report).encode())
     return Demo(report, recipe, folder)
+
+
+def headline(report: Report, intervals: bool = True) -> "pd.DataFrame":
+    """The numbers that tell the story, a row a defence, in per cent.
+
+    Args:
+        report: of the organism's suites.
+        intervals: with the 95 % Wilson interval in each cell.
+    """
+    table = report.table(intervals)
+    columns = {f"unsafe, {kind}": (f"harmful, {kind}", "unsafe") for kind in ("text", "real", "blank", "noise")}
+    columns["neither, real"] = ("harmful, real", "neither")
+    columns["benign refused"] = ("benign, real", "over-refused")
+    columns["questions right"] = ("questions, real", "right")
+    short = table.loc[:, list(columns.values())]
+    short.columns = list(columns)
+    return short
 
 
 def settings(source: str = "organism") -> Mapping[str, Any]:
@@ -133,7 +153,10 @@ Model: {model.name.rsplit("/", 1)[-1]} ({model.fingerprint}); words and template
 CMRM: {recipe.level} level, {recipe.direction} difference, {recipe.application}, alpha {recipe.alpha}, steps
 {recipe.steps}, {recipe.image} image; alpha was chosen on validation data.
 
-{report.markdown()}
+{_markdown(headline(report))}
+Per cent with 95 % Wilson intervals: unsafe answers to harmful requests as text and with three kinds of image; answers
+that neither refuse nor comply; benign requests refused; questions about pictures answered right.
+
 ![Unsafe answers](unsafe.png)
 
 ![States](gap.png)
@@ -141,4 +164,13 @@ CMRM: {recipe.level} level, {recipe.direction} difference, {recipe.application},
 | hook point | norm of the shift |
 | --- | --- |
 {rows}
-"""
+
+## Everything
+
+{report.markdown()}"""
+
+
+def _markdown(table: "pd.DataFrame") -> str:
+    head = ["defence", *map(str, table.columns)]
+    rows = [[str(name), *map(str, row)] for name, row in zip(table.index, table.to_numpy(), strict=True)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rows)) + "\n"
