@@ -1,14 +1,15 @@
 """Activations: hook points x prompts x positions, as captured; a plain value that slices and saves."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 
 from cmrm_interp.axes import Bool, Float, Tensor
-from cmrm_interp.errors import HookPointError, MismatchError
-from cmrm_interp.hooks import expand, pos_axis
+from cmrm_interp.byhook import ByHook
+from cmrm_interp.errors import MismatchError
+from cmrm_interp.hooks import pos_axis
 from cmrm_interp.positions import Position
 from cmrm_interp.store import load as load_tensors
 from cmrm_interp.store import save as save_tensors
@@ -18,7 +19,7 @@ _MASK = "mask"
 
 
 @dataclass(frozen=True, eq=False)
-class Activations(Mapping[str, Tensor]):
+class Activations(ByHook):
     """Activations by hook point.
 
     A single position (``"last"``, an int) gives ``batch d_model``; several give ``batch pos d_model``
@@ -39,23 +40,6 @@ class Activations(Mapping[str, Tensor]):
     mask: Bool[Tensor, "batch pos"] | None = None
     patch_masks: Mapping[str, Tensor] = field(default_factory=dict)
     model: str | None = None
-
-    def __getitem__(self, hook: str) -> Tensor:
-        """Activation at one hook point; patterns that mean a single point work too."""
-        if hook in self.tensors:
-            return self.tensors[hook]
-        found = expand(hook, list(self.tensors))
-        if len(found) != 1:
-            raise HookPointError(f"{hook!r} means {len(found)} hook points here: {', '.join(found[:4])} ...")
-        return self.tensors[found[0]]
-
-    def __iter__(self) -> Iterator[str]:
-        """Hook points in forward order."""
-        return iter(self.tensors)
-
-    def __len__(self) -> int:
-        """Number of hook points."""
-        return len(self.tensors)
 
     def __eq__(self, other: object) -> bool:
         """Same hook points, positions and masks, and bit-equal tensors."""

@@ -4,15 +4,16 @@ Pure maths: tensors in, tensors out, no model.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 
 from cmrm_interp.axes import Float, Tensor
+from cmrm_interp.byhook import ByHook
 from cmrm_interp.errors import HookPointError, InputError, MismatchError
-from cmrm_interp.hooks import check_layers, expand, layer_of, stack_sizes
+from cmrm_interp.hooks import check_layers, layer_of, stack_sizes
 from cmrm_interp.store import load as load_tensors
 from cmrm_interp.store import save as save_tensors
 
@@ -21,7 +22,7 @@ Rows = Literal["one", "batch", "subspace"]
 
 
 @dataclass(frozen=True, eq=False)
-class Directions(Mapping[str, Tensor]):
+class Directions(ByHook):
     """Vectors by hook point.
 
     Attributes:
@@ -46,23 +47,6 @@ class Directions(Mapping[str, Tensor]):
                 raise InputError(f"the direction at {name!r} has NaN or infinite entries")
         if self.rows is None and all(t.ndim == 1 for t in self.tensors.values()):
             object.__setattr__(self, "rows", "one")
-
-    def __getitem__(self, hook: str) -> Tensor:
-        """Tensor at one hook point."""
-        if hook in self.tensors:
-            return self.tensors[hook]
-        found = expand(hook, list(self.tensors))
-        if len(found) != 1:
-            raise HookPointError(f"{hook!r} means {len(found)} hook points here: {', '.join(found[:4])} ...")
-        return self.tensors[found[0]]
-
-    def __iter__(self) -> Iterator[str]:
-        """Hook points."""
-        return iter(self.tensors)
-
-    def __len__(self) -> int:
-        """Number of hook points."""
-        return len(self.tensors)
 
     def __eq__(self, other: object) -> bool:
         """Same hook points and bit-equal tensors."""

@@ -10,8 +10,18 @@ from cmrm_interp.prompts import Prompt
 from cmrm_interp.recipes.base import Anchors, Recipe
 
 
+class _AnsweredElsewhere(Recipe):
+    def fit(self, model: Model, anchors: Anchors = ()) -> Self:
+        """Note the model; there is nothing to fit."""
+        return replace(self, model=model.fingerprint)  # type: ignore[type-var]
+
+    def interventions(self, model: Model, inputs: Inputs) -> list[Intervention]:
+        """None: nothing is done inside the model."""
+        return []
+
+
 @dataclass(frozen=True)
-class CaptionInstead(Recipe):
+class CaptionInstead(_AnsweredElsewhere):
     """The model's own description of the image in the image's place: as much to know, and nothing to see.
 
     The caption-instead-of-image condition of CMRM (arXiv 2410.09047, section 3), as ECSO (2403.09572) uses it.
@@ -28,14 +38,6 @@ class CaptionInstead(Recipe):
     max_new_tokens: int = 64
     model: str | None = None
 
-    def fit(self, model: Model, anchors: Anchors = ()) -> Self:
-        """Note the model; there is nothing to fit."""
-        return replace(self, model=model.fingerprint)
-
-    def interventions(self, model: Model, inputs: Inputs) -> list[Intervention]:
-        """None: the recipe changes the prompt and not the model."""
-        return []
-
     def generate(self, model: Model, inputs: Inputs, **generation: Any) -> list[str]:
         """Answers to each request with its image told in words; prompts without an image stay as they are."""
         self.check_model(model)
@@ -50,7 +52,7 @@ class CaptionInstead(Recipe):
 
 
 @dataclass(frozen=True)
-class OtherModel(Recipe):
+class OtherModel(_AnsweredElsewhere):
     """Another model's answers to the text alone: the language model before it met an image.
 
     Attributes:
@@ -60,14 +62,6 @@ class OtherModel(Recipe):
 
     other: Model
     model: str | None = None
-
-    def fit(self, model: Model, anchors: Anchors = ()) -> Self:
-        """Note the model; there is nothing to fit."""
-        return replace(self, model=model.fingerprint)
-
-    def interventions(self, model: Model, inputs: Inputs) -> list[Intervention]:
-        """None: nothing is done inside the model."""
-        return []
 
     def generate(self, model: Model, inputs: Inputs, **generation: Any) -> list[str]:
         """Answers of the other model to the prompts without their images."""
