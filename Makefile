@@ -21,7 +21,7 @@ $(STAMP): constraints.txt pyproject.toml
 	@touch $@
 
 demo: $(STAMP) ## CMRM on the shipped model organism: table, report, figures
-	$(BIN)/cmrm demo
+	OMP_NUM_THREADS=1 $(BIN)/cmrm demo
 
 test: $(STAMP) ## the whole test suite, with line and branch coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --cov --cov-report=term --cov-report=json $(ARGS)
@@ -34,7 +34,7 @@ check: $(STAMP) ## lint, format, types, layers, notebooks stripped
 	$(if $(NOTEBOOKS),$(BIN)/nbstripout --verify $(NOTEBOOKS))
 
 tutorials: $(STAMP) ## execute every lesson
-	$(if $(LESSONS),OMP_NUM_THREADS=2 $(BIN)/python -m pytest -o addopts= --nbmake --nbmake-timeout=600 $(LESSONS),@echo "No lessons yet.")
+	$(if $(LESSONS),OMP_NUM_THREADS=1 $(BIN)/python -m pytest -o addopts= --nbmake --nbmake-timeout=600 $(LESSONS),@echo "No lessons yet.")
 
 docs: $(STAMP) ## build the pages into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
