@@ -42,7 +42,7 @@ class Demo:
     folder: Path
 
 
-def run(source: str = "organism", n: int = 200, seed: int = 0, out: Path = Path("runs")) -> Demo:
+def run(source: str = "organism", n: int = 150, seed: int = 0, out: Path = Path("runs")) -> Demo:
     """Fit CMRM on the organism, measure it beside its controls, and write report, records, vectors and figures.
 
     Args:
@@ -88,6 +88,7 @@ def headline(report: Report, intervals: bool = True) -> "pd.DataFrame":
     columns["questions right"] = ("questions, real", "right")
     short = table.loc[:, list(columns.values())]
     short.columns = list(columns)
+    short.index.name = None
     return short
 
 
