@@ -5,7 +5,7 @@ import inspect
 import numpy as np
 import pytest
 
-from cmrm_interp.datasets.synthetic import Shape, caption, scenes, visual_questions
+from cmrm_interp.datasets.synthetic import Shape, caption, pictures, scenes, visual_questions
 from cmrm_interp.datasets.synthetic.pictures import _RGB, SHAPES, SIZE, draw_objects, paint, shape_questions
 from cmrm_interp.errors import InputError
 
@@ -17,7 +17,8 @@ def test_a_seed_gives_the_same_pixels():
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_shape_is_where_and_what_it_says(rng, shape):
+def test_a_shape_is_where_and_what_it_says(rng, shape, monkeypatch):
+    monkeypatch.setattr(pictures, "NOISE", (0.0,))
     for cell in range(4):
         pixels = np.asarray(paint(rng, [Shape(cell, shape, "red")]), dtype=float) / 255
         red = np.abs(pixels - _RGB["red"]).sum(axis=2) < 0.3

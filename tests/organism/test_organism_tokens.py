@@ -55,10 +55,11 @@ def test_image_prompts_get_the_ids_and_pixels_of_training(processor):
 
 def test_an_image_takes_sixteen_tokens_and_nothing_else_changes(processor):
     image = scenes(1)[0].image
-    plain = processor(text=[chat(processor, "is it?")])["input_ids"][0]
-    full = processor(text=[chat(processor, "is it?", image=True)], images=[image])["input_ids"][0]
+    plain = processor(text=[chat(processor, "is it?")], return_tensors="pt")["input_ids"][0].tolist()
+    prompt = [chat(processor, "is it?", image=True)]
+    full = processor(text=prompt, images=[image], return_tensors="pt")["input_ids"][0].tolist()
     kept = [i for i in full if i != vocabulary()["<image>"]]
-    assert list(kept) == list(plain)
+    assert kept == plain
     assert len(full) == len(plain) + IMAGE_TOKENS
 
 
