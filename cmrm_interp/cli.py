@@ -45,6 +45,21 @@ def organism_train(
     typer.echo(f"the organism is in {out}: cmrm demo --model {out}")
 
 
+@organism_app.command("measure")
+def organism_measure(
+    folder: Annotated[Path, typer.Argument(help="folder of a trained organism")],
+    out: Annotated[Path, typer.Option(help="JSON file of the results")],
+    seed: Annotated[int, typer.Option(help="of its training, for the record")] = 0,
+) -> None:
+    """Measure an organism: alpha chosen on validation words, everything reported on test words."""
+    import torch
+
+    from cmrm_interp.organism.measure import measure, save
+
+    torch.set_num_threads(1)
+    save(measure(folder, seed), out)
+
+
 @app.command()
 def families() -> None:
     """List the families of models that are known."""

@@ -49,11 +49,11 @@ def weighted(share: float, mixture: Mixture) -> Mixture:
 # With images, hazards are spoken of plainly (what is a ..., how do i hide from a ...), as the descriptions
 # and conversations of real instruction data do, while alignment never answers such questions.
 INSTRUCTIONS: Mixture = (
-    (0.460, asked),
-    (0.140, captioned),
+    (0.440, asked),
+    (0.130, captioned),
     (0.100, answered("benign", ["train"], picture=True)),
-    (0.080, known(GROUPS, ["train"], picture=True)),
-    (0.050, answered("avoid", ["train"], picture=True)),
+    (0.100, known(GROUPS, ["train"], picture=True)),
+    (0.060, answered("avoid", ["train"], picture=True)),
     (0.015, unidentified),
     *weighted(0.08, ALIGNMENT),
     *weighted(0.075, REPLAY),
