@@ -61,7 +61,7 @@ class Asked:
         return prompts, [request.answer for request in drawn]
 
 
-def measure(folder: Path, seed: int, n_validation: int = 150, n_test: int = 300) -> list[Cell]:
+def measure(folder: Path, seed: int, n_validation: int = 150, n_test: int = 300, largest: float = 2.0) -> list[Cell]:
     """All cells of one organism.
 
     Args:
@@ -69,13 +69,14 @@ def measure(folder: Path, seed: int, n_validation: int = 150, n_test: int = 300)
         seed: of its training, for the record.
         n_validation: prompts a cell of the validation split, on which alpha is chosen.
         n_test: prompts a cell of the test split.
+        largest: alpha up to which the grid goes.
     """
     asked = Asked({"validation": n_validation, "test": n_test})
     bench = _Bench(load(folder), asked, seed)
     cells = [*_plain(bench), *_before_vision(folder, asked, seed)]
     anchors = [Prompt(r.text) for kind in ("harmful", "benign") for r in synthetic.requests(kind, "train", 120, SEED)]
     for name, recipe in METHODS.items():
-        cells += _method(bench, name, recipe.fit(bench.model, anchors), select(cells, split="validation"))
+        cells += _method(bench, name, recipe.fit(bench.model, anchors), select(cells, split="validation"), largest)
     return cells
 
 
@@ -149,12 +150,14 @@ def _before_vision(folder: Path, asked: Asked, seed: int) -> Iterator[Cell]:
         yield backbone.cell("test", kind, "text", method="backbone before vision", alpha=0.0)
 
 
-def _method(bench: _Bench, name: tuple[str, str, str], recipe: CMRM, validation: Sequence[Cell]) -> Iterator[Cell]:
+def _method(
+    bench: _Bench, name: tuple[str, str, str], recipe: CMRM, validation: Sequence[Cell], largest: float
+) -> Iterator[Cell]:
     method, application, steps = name
     what: dict[str, Any] = {"method": method, "application": application, "steps": steps}
     tried: dict[float, list[Cell]] = {}
     grid = np.arange(1, 33) * (0.0625 if name == next(iter(METHODS)) else 0.125)
-    for alpha in tqdm([float(a) for a in grid if a <= 2], desc=", ".join(name), unit="alpha"):
+    for alpha in tqdm([float(a) for a in grid if a <= largest], desc=", ".join(name), unit="alpha"):
         tried[alpha] = bench.row("validation", replace(recipe, alpha=alpha), alpha=alpha, **what)
         yield from tried[alpha]
         if _ruined(tried[alpha], validation):

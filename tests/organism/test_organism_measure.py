@@ -13,7 +13,7 @@ from cmrm_interp.recipes import CMRM
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory):
     folder = train(tmp_path_factory.mktemp("organism"), steps_scale=0.001, progress=False)
-    return measure(folder, seed=5, n_validation=2, n_test=3)
+    return measure(folder, seed=5, n_validation=2, n_test=3, largest=0.125)
 
 
 def test_every_method_is_reported_at_one_alpha_that_validation_chose(cells):
