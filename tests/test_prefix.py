@@ -20,6 +20,11 @@ def model(request):
     return ci.load(tiny(request.param))
 
 
+@pytest.fixture(scope="module", params=["llava", "qwen2_vl"])
+def seeing(request):
+    return ci.load(tiny(request.param))
+
+
 def both(model, inputs, **how):
     return model.capture(inputs, HOOKS), model.capture_last(inputs, HOOKS, **how)
 
@@ -47,25 +52,21 @@ def test_a_second_call_uses_what_was_kept_and_agrees(model):
     )
 
 
-def test_the_image_is_part_of_the_common_beginning(model):
-    if model.family.vision is None:
-        pytest.skip("a text-only model has no image")
+def test_the_image_is_part_of_the_common_beginning(seeing):
     alike, other = WHITE, Image.new("RGB", (32, 24), "black")
-    same = model.prepare(TEXTS, alike, padding_side="right").batch(slice(0, 3))
-    assert common_length(model.encoder, same) > int(same.tokens.image[0].sum())
-    mixed = model.prepare(TEXTS, [alike, other, alike], padding_side="right")
-    assert common_length(model.encoder, mixed.batch(slice(0, 3))) == 0
-    whole, shared = both(model, mixed)
+    same = seeing.prepare(TEXTS, alike, padding_side="right").batch(slice(0, 3))
+    assert common_length(seeing.encoder, same) > int(same.tokens.image[0].sum())
+    mixed = seeing.prepare(TEXTS, [alike, other, alike], padding_side="right")
+    assert common_length(seeing.encoder, mixed.batch(slice(0, 3))) == 0
+    whole, shared = both(seeing, mixed)
     torch.testing.assert_close(
         shared["blocks.0.hook_resid_post"], whole["blocks.0.hook_resid_post"], atol=1e-5, rtol=1e-4
     )
 
 
-def test_another_image_is_another_beginning(model):
-    if model.family.vision is None:
-        pytest.skip("a text-only model has no image")
-    white = model.capture_last(model.prepare(TEXTS, WHITE), HOOKS)
-    black = model.capture_last(model.prepare(TEXTS, Image.new("RGB", (32, 24), "black")), HOOKS)
+def test_another_image_is_another_beginning(seeing):
+    white = seeing.capture_last(seeing.prepare(TEXTS, WHITE), HOOKS)
+    black = seeing.capture_last(seeing.prepare(TEXTS, Image.new("RGB", (32, 24), "black")), HOOKS)
     assert not torch.allclose(white["blocks.3.hook_resid_post"], black["blocks.3.hook_resid_post"], atol=1e-3)
 
 
