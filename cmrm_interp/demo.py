@@ -19,6 +19,7 @@ from cmrm_interp.judges import by_form
 from cmrm_interp.model import Model, load
 from cmrm_interp.recipes import CMRM, CaptionInstead, OtherModel, Recipe
 from cmrm_interp.recipes.cmrm import HOOKS
+from cmrm_interp.records import markdown
 from cmrm_interp.store import write_whole
 
 if TYPE_CHECKING:
@@ -98,19 +99,22 @@ def settings(source: str = "organism") -> Mapping[str, Any]:
     Raises:
         ModelError: the folder has none.
     """
-    folder = organism_folder() if source == "organism" else Path(source)
+    folder = _folder(source)
     path = folder / "recipes.json"
     if not path.exists():
         raise ModelError(f"{folder} has no recipes.json (settings chosen on validation data): is it an organism?")
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def _folder(source: str) -> Path:
+    return organism_folder() if source == "organism" else Path(source)
+
+
 def _others(model: Model, source: str, variants: Mapping[str, CMRM]) -> dict[str, Recipe | None]:
-    folder = organism_folder() if source == "organism" else Path(source)
     return {
         **{f"CMRM, {name}": variant for name, variant in variants.items()},
         "caption instead of image": CaptionInstead("describe the image .", max_new_tokens=NEW_TOKENS).fit(model),
-        "backbone before vision": OtherModel(load(folder / "backbone")).fit(model),
+        "backbone before vision": OtherModel(load(_folder(source) / "backbone")).fit(model),
     }
 
 
@@ -147,14 +151,19 @@ def gap_figure(model: Model, suites: Mapping[str, Suite], n: int = 100) -> Any:
 
 def _text(model: Model, recipe: CMRM, report: Report) -> str:
     norms = recipe.shift.norms() if recipe.shift else {}
-    rows = "\n".join(f"| {name} | {float(norm):.2f} |" for name, norm in norms.items())
+    shifts = markdown(
+        ["hook point", "norm of the shift"], [[name, f"{float(norm):.2f}"] for name, norm in norms.items()]
+    )
+    short = headline(report)
+    rows = [[str(name), *map(str, row)] for name, row in zip(short.index, short.to_numpy(), strict=True)]
     return f"""# Any image undoes the refusals; CMRM brings them back
 
 Model: {model.name.rsplit("/", 1)[-1]} ({model.fingerprint}); words and templates held out.
 CMRM: {recipe.level} level, {recipe.direction} difference, {recipe.application}, alpha {recipe.alpha}, steps
 {recipe.steps}, {recipe.image} image; alpha was chosen on validation data.
 
-{_markdown(headline(report))}
+{markdown(["defence", *short.columns], rows)}
+
 Per cent with 95 % Wilson intervals: unsafe answers to harmful requests as text and with three kinds of image; answers
 that neither refuse nor comply; benign requests refused; questions about pictures answered right.
 
@@ -162,16 +171,8 @@ that neither refuse nor comply; benign requests refused; questions about picture
 
 ![States](gap.png)
 
-| hook point | norm of the shift |
-| --- | --- |
-{rows}
+{shifts}
 
 ## Everything
 
 {report.markdown()}"""
-
-
-def _markdown(table: "pd.DataFrame") -> str:
-    head = ["defence", *map(str, table.columns)]
-    rows = [[str(name), *map(str, row)] for name, row in zip(table.index, table.to_numpy(), strict=True)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rows)) + "\n"

@@ -16,7 +16,7 @@ from cmrm_interp.judges import Judge, by_substrings
 from cmrm_interp.model import Model
 from cmrm_interp.provenance import Provenance
 from cmrm_interp.recipes import Recipe
-from cmrm_interp.records import Record, append, rate, to_frame
+from cmrm_interp.records import Record, append, markdown, rate, to_frame
 from cmrm_interp.store import write_whole
 
 if TYPE_CHECKING:
@@ -83,10 +83,9 @@ class Report:
         table = self.table()
         head = ["defence", *(f"{suite}: {metric}" for suite, metric in table.columns)]
         rows = [[str(name), *map(str, row)] for name, row in zip(table.index, table.to_numpy(), strict=True)]
-        lines = [head, ["---"] * len(head), *rows]
         n = sorted({record.n for record in self.records})
         note = f"Per cent, with 95 % Wilson intervals; n = {', '.join(map(str, n))} a cell."
-        return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{note}\n"
+        return f"{markdown(head, rows)}\n\n{note}\n"
 
 
 def evaluate(

@@ -221,7 +221,9 @@ class EncodedInputs(Inputs):
         return (
             self
             if self.padding_side == "left"
-            else replace(self, encoding=roll_left(self.encoding), padding_side="left")
+            else replace(
+                self, encoding=move_padding(self.encoding, self.encoding["attention_mask"], "left"), padding_side="left"
+            )
         )
 
 
@@ -245,12 +247,19 @@ def _bytes(tensor: Tensor) -> bytes:
     return tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
-def roll_left(encoding: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A right-padded encoding with its padding moved before the tokens."""
-    mask = encoding["attention_mask"]
-    columns = torch.arange(mask.shape[1], device=mask.device)
-    order = (columns - (mask.shape[1] - mask.sum(1, keepdim=True))) % mask.shape[1]
-    return {n: t.gather(1, order) if t.shape == mask.shape else t for n, t in encoding.items()}
+def move_padding(tensors: Mapping[str, Tensor], mask: Tensor, to: PaddingSide) -> dict[str, Tensor]:
+    """Tensors padded on the one side with their padding on the other; those that are not ``batch pos`` stay.
+
+    Args:
+        tensors: by name, all padded on the side that is not `to`.
+        mask: ``batch pos``, true or one at real tokens.
+        to: where the padding goes.
+    """
+    width = mask.shape[1]
+    padding = width - mask.long().sum(1, keepdim=True)
+    columns = torch.arange(width, device=mask.device)
+    order = (columns - padding if to == "left" else columns + padding) % width
+    return {n: t.gather(1, order) if t.shape == mask.shape else t for n, t in tensors.items()}
 
 
 def _image_key(image: ImageSource | None) -> str:

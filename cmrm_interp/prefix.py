@@ -17,7 +17,7 @@ from cmrm_interp.axes import Int, Tensor
 from cmrm_interp.capture import Request, capture_batch, keep_last
 from cmrm_interp.encoding import Batch, Encoder
 from cmrm_interp.errors import HookPointError
-from cmrm_interp.inputs import Inputs, digest_tensors
+from cmrm_interp.inputs import Inputs, digest_tensors, move_padding
 from cmrm_interp.positions import Tokens, last_index
 from cmrm_interp.running import BatchSize, each_batch, to_device
 from cmrm_interp.tracing import Network
@@ -115,10 +115,9 @@ def _right_padded(batch: Batch) -> Batch:
     real = batch.tokens.real
     if bool(real[:, 0].all()):
         return batch
-    columns = torch.arange(real.shape[1])
-    order = (columns + (real.shape[1] - real.sum(1, keepdim=True))) % real.shape[1]
-    tensors = {n: t.gather(1, order) if t.shape == real.shape else t for n, t in batch.tensors.items()}
-    tokens = Tokens(real.gather(1, order), batch.tokens.image.gather(1, order))
+    tensors = move_padding(batch.tensors, real, "right")
+    moved = move_padding({"real": real, "image": batch.tokens.image}, real, "right")
+    tokens = Tokens(moved["real"], moved["image"])
     return Batch(tensors, tokens, batch.rows, batch.has_image)
 
 

@@ -144,6 +144,17 @@ def to_frame(records: Iterable[Record], provenance: bool = False) -> "pd.DataFra
     return pd.DataFrame(rows, columns=[*conditions, *tail])
 
 
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table.
+
+    Args:
+        header: names of the columns.
+        rows: as many entries each.
+    """
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def _whole_length(data: bytes) -> int:
     """Bytes up to the end of the last line that was written to its end."""
     return data.rfind(b"\n") + 1

@@ -15,7 +15,8 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from cmrm_interp.errors import InputError
-from cmrm_interp.organism.results import Cell, Count, entry, load_cells, markdown, select
+from cmrm_interp.organism.results import Cell, Count, entry, load_cells, select
+from cmrm_interp.records import markdown
 
 METHODS = (
     ("dataset mean", "live", "prefill"),

@@ -91,14 +91,3 @@ def entry(cells: Sequence[Cell], count: Count) -> str:
         count: which count.
     """
     return percent(getattr(cells[0], count), cells[0].n) if cells else "-"
-
-
-def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table.
-
-    Args:
-        header: names of the columns.
-        rows: as many entries each.
-    """
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
