@@ -1,5 +1,6 @@
 """What tiny models of all families share: words, a tokenizer, a chat template, random weights."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -36,10 +37,15 @@ def randomise(hf: torch.nn.Module) -> None:
                 parameter.copy_(noise / parameter[0].numel() ** 0.5)
 
 
-def text_config(config: dict[str, Any]) -> dict[str, Any]:
-    """Sizes of a decoder of four layers, changed by `config`."""
+def vocabulary(extra: Sequence[str] = ()) -> dict[str, int]:
+    """Ids of all tokens: `SPECIAL`, then words, then a family's own special tokens."""
+    return {token: i for i, token in enumerate([*SPECIAL, *dict.fromkeys(WORDS), *extra])}
+
+
+def text_config(config: dict[str, Any], extra: Sequence[str] = ()) -> dict[str, Any]:
+    """Sizes of a decoder of four layers over `vocabulary(extra)`, changed by `config`."""
     return {
-        "vocab_size": len(SPECIAL) + len(set(WORDS)),
+        "vocab_size": len(vocabulary(extra)),
         "hidden_size": 32,
         "intermediate_size": 48,
         "num_hidden_layers": 4,
@@ -53,17 +59,22 @@ def text_config(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def tokenizer(template: str) -> Any:
-    """A tokenizer of whole words with a chat template."""
+def tokenizer(template: str, extra: Sequence[str] = (), **named: str) -> Any:
+    """A tokenizer of whole words with a chat template.
+
+    Args:
+        template: chat template, in Jinja.
+        extra: special tokens of the family, after those of `SPECIAL`; see `vocabulary` for their ids.
+        **named: special tokens that the family's processor asks for by name, such as ``image_token``.
+    """
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = [*SPECIAL, *dict.fromkeys(WORDS)]
-    raw = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    raw = Tokenizer(models.WordLevel(vocabulary(extra), unk_token="<unk>"))
     raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
         tokenizer_object=raw, unk_token="<unk>", pad_token="<pad>", bos_token="<s>", eos_token="</s>",
-        extra_special_tokens=list(SPECIAL[4:]), chat_template=template,
+        extra_special_tokens=[*SPECIAL[4:], *extra], model_specific_special_tokens=named, chat_template=template,
     )  # fmt: skip
 
 
