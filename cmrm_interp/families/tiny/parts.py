@@ -34,7 +34,9 @@ def randomise(hf: torch.nn.Module) -> None:
                 is_gain = name.endswith("weight")
                 parameter.copy_(1 + 0.3 * noise if is_gain else 0.1 * noise)
             else:
-                parameter.copy_(noise / parameter[0].numel() ** 0.5)
+                # Convolutions sum over kernels too; experts are stacked before what they sum over.
+                fan_in = parameter.shape[-1] if parameter.ndim == 3 else parameter[0].numel()
+                parameter.copy_(noise / fan_in**0.5)
 
 
 def vocabulary(extra: Sequence[str] = ()) -> dict[str, int]:

@@ -1,0 +1,79 @@
+"""Tiny models with a Gemma decoder: PaliGemma, Gemma 3."""
+
+from typing import Any
+
+from cmrm_interp.families.tiny.parts import SPECIAL, chat_template, text_config, tokenizer, vocabulary
+
+# PaliGemma's processor writes the first token itself, after the images; without images nobody else would.
+_PALIGEMMA = (
+    "{% set seen = namespace(images=false) %}{% for m in messages if m['content'] is not string %}"
+    "{% for c in m['content'] if c['type'] == 'image' %}{% set seen.images = true %}<image>{% endfor %}{% endfor %}"
+    "{% if not seen.images %}<s> {% endif %}{% for m in messages %}"
+    "{% if m['role'] != 'system' %}{{ m['role'].upper() + ': ' }}{% endif %}"
+    "{% if m['content'] is string %}{{ m['content'] }} {% else %}"
+    "{% for c in m['content'] if c['type'] == 'text' %}{{ c['text'] }} {% endfor %}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+
+
+def siglip() -> dict[str, Any]:
+    """Configuration of a tiny SigLIP tower: 16 patches, no class token."""
+    return {
+        "model_type": "siglip_vision_model",
+        "hidden_size": 24,
+        "intermediate_size": 40,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 8,
+        "vision_use_head": False,
+    }
+
+
+def paligemma(config: dict[str, Any]) -> tuple[Any, Any]:
+    """A tiny PaliGemma: SigLIP, one linear projector, a Gemma decoder that sees the whole prompt at once."""
+    from transformers import GemmaConfig, PaliGemmaConfig, PaliGemmaForConditionalGeneration, PaliGemmaProcessor
+    from transformers.models.paligemma.processing_paligemma import EXTRA_TOKENS
+    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+    # The processor adds tokens for places and segments to any tokenizer.
+    text = {"head_dim": 12, **text_config(config, EXTRA_TOKENS)}
+    whole = PaliGemmaConfig(
+        text_config=GemmaConfig(**text),
+        vision_config=siglip(),
+        image_token_index=SPECIAL.index("<image>"),
+        projection_dim=text["hidden_size"],
+        hidden_size=text["hidden_size"],
+        vocab_size=text["vocab_size"],
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    images = SiglipImageProcessorPil(size={"height": 32, "width": 32}, image_seq_length=16)
+    words = tokenizer(_PALIGEMMA, image_token="<image>")
+    return PaliGemmaForConditionalGeneration(whole), PaliGemmaProcessor(images, words, chat_template=_PALIGEMMA)
+
+
+def gemma3(config: dict[str, Any]) -> tuple[Any, Any]:
+    """A tiny Gemma 3: SigLIP, patches pooled two by two, windows of attention, images that see all of themselves."""
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3Processor
+    from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
+
+    named = {"boi_token": "<start_of_image>", "image_token": "<image_soft_token>", "eoi_token": "<end_of_image>"}
+    extra = tuple(named.values())
+    own = {"head_dim": 12, "query_pre_attn_scalar": 10, "sliding_window": 8, "sliding_window_pattern": 2}
+    ids: dict[str, Any] = {name.replace("_token", "_token_index"): vocabulary(extra)[t] for name, t in named.items()}
+    whole = Gemma3Config(
+        text_config={**own, **text_config(config, extra)}, vision_config=siglip(), mm_tokens_per_image=4, **ids
+    )
+    template = chat_template("<start_of_image>")
+    processor = Gemma3Processor(
+        Gemma3ImageProcessorPil(size={"height": 32, "width": 32}),
+        tokenizer(template, extra, **named),
+        chat_template=template,
+        image_seq_length=4,
+    )
+    return Gemma3ForConditionalGeneration(whole), processor
+
+
+BUILDERS = {"paligemma": paligemma, "gemma3": gemma3}
