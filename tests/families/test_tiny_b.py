@@ -1,0 +1,109 @@
+"""Tiny models whose processors nest, tile or answer with queries: encoded, run, saved and loaded."""
+
+import pytest
+import torch
+from PIL import ImageOps
+from transformers import AutoModelForImageTextToText
+
+from cmrm_interp.families.processors import load_processor
+from cmrm_interp.families.tiny import tiny
+from tests.support import SIDES, TEXTS, close, picture, same
+
+# How each processor takes the pictures of several prompts: one flat list, or one list for each prompt.
+NESTED = ("mllama",)
+FLAT = ()
+FAMILIES = (*NESTED, *FLAT)
+# Tokens that may see no image attend, evenly, to all of them and to the padding: rows depend on their batch.
+ABSENT_IMAGES = ("mllama",)
+SMALL, WIDE, TALL = picture(0), picture(1, (50, 14)), picture(2, (24, 70))
+
+
+def encode(family, processor, rows, side="left"):
+    """What the processor makes of rows, each a text and its pictures."""
+    processor.tokenizer.padding_side = side
+    turns = [
+        [{"role": "user", "content": [{"type": "image"}] * len(pictures) + [{"type": "text", "text": text}]}]
+        for text, pictures in rows
+    ]
+    texts = [processor.tokenizer.apply_chat_template(t, tokenize=False, add_generation_prompt=True) for t in turns]
+    nested = [list(pictures) for _, pictures in rows]
+    flat = [p for pictures in nested for p in pictures]
+    images = (nested if family in NESTED else flat) if flat else None
+    return processor(text=texts, images=images, padding=True, return_tensors="pt", add_special_tokens=False)
+
+
+@torch.no_grad()
+def last_logits(hf, encoding):
+    """Logits at the last real token of each row."""
+    mask = encoding["attention_mask"]
+    last = mask.shape[1] - 1 - mask.flip(1).argmax(1)
+    logits = hf(**encoding).logits[torch.arange(len(mask)), last]
+    assert logits.isfinite().all()
+    return logits
+
+
+def rows_of(*pictures):
+    """A row for each tuple of pictures."""
+    return list(zip(TEXTS, pictures, strict=False))
+
+
+PAIR = rows_of((SMALL,), (TALL,))
+MIXES = {"two images": rows_of((SMALL,), (WIDE, TALL)), "text row": rows_of((SMALL,), (), (TALL,))}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_weights_are_those_of_the_seed(family):
+    first, again, other = (tiny(family, seed=seed)[0].state_dict() for seed in (0, 0, 1))
+    assert sum(p.numel() for p in first.values()) * 4 < 300_000
+    for name, weight in first.items():
+        same(weight, again[name])
+        assert torch.equal(weight, other[name]) == (not weight.is_floating_point()), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_padding_and_batches_change_nothing_and_pictures_do(family):
+    hf, processor = tiny(family)
+    hf.set_attn_implementation("eager")
+    left, right = (last_logits(hf, encode(family, processor, PAIR, side)) for side in SIDES)
+    close(left, right)
+    close(left, torch.cat([last_logits(hf, encode(family, processor, [row])) for row in PAIR]))
+    inverted = [(text, [ImageOps.invert(p) for p in pictures]) for text, pictures in PAIR]
+    assert (last_logits(hf, encode(family, processor, inverted)) - left).abs().amax(1).min() > 0.01
+    assert (last_logits(hf, encode(family, processor, rows_of((), ()))) - left).abs().amax(1).min() > 0.01
+
+
+@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rows_with_other_numbers_of_pictures_share_a_batch(family, mix):
+    hf, processor = tiny(family)
+    left, right = (last_logits(hf, encode(family, processor, MIXES[mix], side)) for side in SIDES)
+    close(left, right)
+    if family not in ABSENT_IMAGES:
+        close(left, torch.cat([last_logits(hf, encode(family, processor, [row])) for row in MIXES[mix]]))
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_generation_runs(family, side):
+    hf, processor = tiny(family)
+    hf.generation_config.eos_token_id = None
+    encoding = encode(family, processor, PAIR, side)
+    tokens = hf.generate(**encoding, max_new_tokens=3, do_sample=False)
+    assert tokens[:, -3:].shape == (2, 3)
+    if side == "left":
+        assert torch.equal(tokens[:, -3], last_logits(hf, encoding).argmax(-1))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_saved_model_loads(family, tmp_path):
+    hf, processor = tiny(family)
+    hf.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    loaded, again = AutoModelForImageTextToText.from_pretrained(tmp_path), load_processor(str(tmp_path))
+    assert type(loaded) is type(hf)
+    assert type(again).__name__ == type(processor).__name__
+    ours, theirs = encode(family, processor, PAIR), encode(family, again, PAIR)
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        same(tensor, theirs[name])
+    same(last_logits(loaded, theirs), last_logits(hf, ours))
