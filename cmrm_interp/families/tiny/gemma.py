@@ -36,8 +36,8 @@ def paligemma(config: dict[str, Any]) -> tuple[Any, Any]:
     from transformers.models.paligemma.processing_paligemma import EXTRA_TOKENS
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-    # The processor adds tokens for places and segments to any tokenizer.
-    text = {"head_dim": 12, **text_config(config, EXTRA_TOKENS)}
+    # The processor adds a thousand tokens for places and segments to any tokenizer: a small width makes up for them.
+    text = text_config({"hidden_size": 24, "head_dim": 12, **config}, EXTRA_TOKENS)
     whole = PaliGemmaConfig(
         text_config=GemmaConfig(**text),
         vision_config=siglip(),
