@@ -1,8 +1,8 @@
-"""Tiny Qwen-VL models: Qwen2-VL, Qwen2.5-VL, Qwen3-VL with and without experts."""
+"""Tiny models with packed patches of any image size: Qwen2-VL, Qwen2.5-VL, Qwen3-VL with and without experts, GLM-4V."""
 
 from typing import Any
 
-from cmrm_interp.families.tiny.parts import SPECIAL, chat_template, text_config, tokenizer
+from cmrm_interp.families.tiny.parts import SPECIAL, chat_template, text_config, tokenizer, vocabulary
 
 
 def qwen2_vl(config: dict[str, Any]) -> tuple[Any, Any]:
@@ -58,6 +58,32 @@ def qwen3_vl_moe(config: dict[str, Any]) -> tuple[Any, Any]:
     return Qwen3VLMoeForConditionalGeneration(whole), _processor(Qwen3VLProcessor)
 
 
+def glm4v(config: dict[str, Any]) -> tuple[Any, Any]:
+    """A tiny GLM-4V: norms after attention and MLP too, half of each head rotated, gate and up in one matrix."""
+    from transformers import Glm4vConfig, Glm4vForConditionalGeneration, Glm4vProcessor
+    from transformers.models.glm4v.image_processing_pil_glm4v import Glm4vImageProcessorPil
+
+    from cmrm_interp.families.processors import assemble
+
+    kinds = {"image": "<|image|>", "video": "<|video|>"}
+    ends = {
+        f"{kind}_{end}": f"<|{word}_of_{kind}|>" for kind in kinds for end, word in (("start", "begin"), ("end", "end"))
+    }
+    words = {**kinds, **ends}
+    extra = tuple(words.values())
+    # Two heads, so that half of one still has room for time, height and width.
+    text = text_config({"num_attention_heads": 2, "num_key_value_heads": 1, **config}, extra)
+    text["rope_parameters"] = {**_rope([1, 1, 2]), "partial_rotary_factor": 0.5}
+    ids: dict[str, Any] = {f"{name}_token_id": vocabulary(extra)[word] for name, word in words.items()}
+    whole = Glm4vConfig(text_config=text, vision_config={**_tower(text), "image_size": 32}, **ids)
+    template = chat_template("<|begin_of_image|><|image|><|end_of_image|>")
+    # Its sizes count an image as two frames.
+    images = Glm4vImageProcessorPil(
+        patch_size=4, merge_size=2, size={"shortest_edge": 2 * 8 * 8, "longest_edge": 2 * 32 * 32}
+    )
+    return Glm4vForConditionalGeneration(whole), assemble(Glm4vProcessor, images, tokenizer(template, extra), template)
+
+
 def _tower(text: dict[str, Any]) -> dict[str, Any]:
     return {
         "depth": 3,
@@ -98,4 +124,5 @@ BUILDERS = {
     "qwen2_5_vl": qwen2_5_vl,
     "qwen3_vl": qwen3_vl,
     "qwen3_vl_moe": qwen3_vl_moe,
+    "glm4v": glm4v,
 }
