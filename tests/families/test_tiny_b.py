@@ -1,5 +1,7 @@
 """Tiny models whose processors nest, tile or answer with queries: encoded, run, saved and loaded."""
 
+import json
+
 import pytest
 import torch
 from PIL import ImageOps
@@ -10,8 +12,8 @@ from cmrm_interp.families.tiny import tiny
 from tests.support import SIDES, TEXTS, close, picture, same
 
 # How each processor takes the pictures of several prompts: one flat list, or one list for each prompt.
-NESTED = ("mllama",)
-FLAT = ()
+NESTED = ("mllama", "smolvlm")
+FLAT = ("idefics3",)
 FAMILIES = (*NESTED, *FLAT)
 # Tokens that may see no image attend, evenly, to all of them and to the padding: rows depend on their batch.
 ABSENT_IMAGES = ("mllama",)
@@ -94,11 +96,28 @@ def test_generation_runs(family, side):
         assert torch.equal(tokens[:, -3], last_logits(hf, encoding).argmax(-1))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+def save(processor, folder):
+    """Files of a processor as the hub has them, also of one that was put together without its video processor."""
+    if "video_processor" in processor.get_attributes():
+        processor.tokenizer.save_pretrained(folder)
+        processor.image_processor.save_pretrained(folder)
+        settings = {"processor_class": type(processor).__name__, "image_seq_len": processor.image_seq_len}
+        (folder / "processor_config.json").write_text(json.dumps(settings))
+    else:
+        processor.save_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(f, marks=pytest.mark.xfail(reason="its processor asks for num2words")) if f == "smolvlm" else f
+        for f in FAMILIES
+    ],
+)
 def test_a_saved_model_loads(family, tmp_path):
     hf, processor = tiny(family)
     hf.save_pretrained(tmp_path)
-    processor.save_pretrained(tmp_path)
+    save(processor, tmp_path)
     loaded, again = AutoModelForImageTextToText.from_pretrained(tmp_path), load_processor(str(tmp_path))
     assert type(loaded) is type(hf)
     assert type(again).__name__ == type(processor).__name__
