@@ -11,6 +11,7 @@ from cmrm_interp.activations import KIND, Activations, concatenate
 from cmrm_interp.axes import Bool, Tensor
 from cmrm_interp.encoding import Batch, Encoder
 from cmrm_interp.errors import HookPointError, InputError
+from cmrm_interp.families.maps import Point
 from cmrm_interp.hooks import expand, pos_axis
 from cmrm_interp.inputs import Inputs, digest
 from cmrm_interp.interventions import Intervention
@@ -111,7 +112,8 @@ def capture_batch(network: Network, encoder: Encoder, batch: Batch, request: Req
     mask = position_mask(request.positions, batch.tokens)
     for name in request.hooks:
         point = network.points[name]
-        if point.is_vision and not network.has_images(batch.tensors):
+        if network.needs_image(name) and not network.has_images(batch.tensors):
+            _refuse_tokens(point, batch)
             continue
         keep = (
             _KeepPatches(kept, patches, point, batch.tensors)
@@ -129,6 +131,12 @@ def capture_batch(network: Network, encoder: Encoder, batch: Batch, request: Req
         patches,
         request.model,
     )
+
+
+def _refuse_tokens(point: Point, batch: Batch) -> None:
+    if not point.is_vision:
+        first, last = int(batch.rows[0]), int(batch.rows[-1])
+        raise HookPointError(f"{point.name!r} is only reached with an image: prompts {first}-{last} have none")
 
 
 def keep_last(hooks: Sequence[str], tokens: Tokens, found: dict[str, Tensor]) -> dict[str, Visit]:

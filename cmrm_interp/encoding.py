@@ -8,6 +8,7 @@ import torch
 
 from cmrm_interp.axes import Bool, Int, Tensor
 from cmrm_interp.errors import ImageError, InputError, ModelError
+from cmrm_interp.families.layouts import Facts, Layout, Picture
 from cmrm_interp.families.maps import FamilyMap
 from cmrm_interp.images import load_image
 from cmrm_interp.positions import Tokens
@@ -26,6 +27,7 @@ class Encoder:
         tokenizer: its tokenizer, or None (then only ready encodings can be used).
         image_token: id of the token that stands for a piece of an image, or None.
         accepts: names of the tensors that the model's forward takes.
+        config: configuration of the Hugging Face model.
     """
 
     family: FamilyMap
@@ -33,6 +35,7 @@ class Encoder:
     tokenizer: Any
     image_token: int | None
     accepts: frozenset[str]
+    config: Any = None
 
     def text(self, prompt: Prompt) -> str:
         """A prompt under the chat template, ready for the tokenizer.
@@ -90,38 +93,39 @@ class Encoder:
         image = ids == self.image_token if self.image_token is not None else torch.zeros_like(real)
         return Tokens(real, image)
 
-    def images_per_row(self, tensors: Mapping[str, Tensor]) -> list[list[int]]:
-        """Numbers of the images that belong to each row, found by counting image tokens.
+    def pictures(self, tensors: Mapping[str, Tensor]) -> list[Picture]:
+        """The images of an encoding, in the order of its rows.
 
         Raises:
             InputError: the image tokens do not add up to the images.
         """
-        tokens = self.tokens(tensors).image.sum(1).tolist()
-        sizes = self._tokens_per_image(tensors, sum(tokens))
-        rows: list[list[int]] = []
-        number = 0
-        for row, count in enumerate(tokens):
-            mine: list[int] = []
-            while count > 0 and number < len(sizes):
-                mine.append(number)
-                count -= sizes[number]
-                number += 1
-            if count != 0:
-                raise InputError(f"row {row}: its image tokens do not match the images of this encoding")
-            rows.append(mine)
-        return rows
+        layout = self._layout()
+        if layout is None or not layout.has_pixels(tensors):
+            return []
+        return layout.pictures(tensors, self.tokens(tensors).image, Facts(self.config, self.token_id))
+
+    def token_id(self, token: str) -> int | None:
+        """Id of a token by its text, or None."""
+        return None if self.tokenizer is None else self.tokenizer.get_vocab().get(token)
 
     def slice_rows(self, tensors: Mapping[str, Tensor], rows: slice) -> dict[str, Tensor]:
         """Some rows of an encoding, with the images that belong to them."""
         n = tensors["input_ids"].shape[0]
-        if rows.start in (None, 0) and (rows.stop is None or rows.stop >= n):
+        start, stop, _ = rows.indices(n)
+        layout = self._layout()
+        if (start, stop) == (0, n):
             return dict(tensors)
-        out = {name: tensor[rows] for name, tensor in tensors.items() if name not in self._pixels()}
-        owners = self.images_per_row(tensors) if self._has_pixels(tensors) else []
-        images = [number for mine in owners[rows] for number in mine]
-        if images:
-            out.update(self.slice_pixels(tensors, min(images), max(images) + 1))
-        return out
+        pixels = layout.pixels if layout else ()
+        out = {name: tensor[start:stop] for name, tensor in tensors.items() if name not in pixels}
+        if layout is None or not layout.has_pixels(tensors):
+            return out
+        return out | layout.select(tensors, self.pictures(tensors), slice(start, stop))
+
+    @property
+    def pixels(self) -> tuple[str, ...]:
+        """Names of the inputs that carry images."""
+        layout = self._layout()
+        return layout.pixels if layout else ()
 
     def _template(self) -> str | None:
         own = getattr(self.processor, "chat_template", None) or getattr(self.tokenizer, "chat_template", None)
@@ -140,29 +144,8 @@ class Encoder:
             return self.tokenizer(texts, **how)
         return self.processor(text=texts, images=images or None, **how)
 
-    def _pixels(self) -> tuple[str, ...]:
-        return self.family.vision.pixels if self.family.vision else ()
-
-    def _has_pixels(self, tensors: Mapping[str, Tensor]) -> bool:
-        return any(tensors.get(name) is not None for name in self._pixels()[:1])
-
-    def _tokens_per_image(self, tensors: Mapping[str, Tensor], total: int) -> list[int]:
-        vision = self.family.vision
-        if vision is None or not self._has_pixels(tensors):
-            return []
-        counts = vision.projected.counts(tensors)
-        if counts is not None:
-            return counts
-        n = tensors[vision.pixels[0]].shape[0]
-        return [total // n] * n
-
-    def slice_pixels(self, tensors: Mapping[str, Tensor], start: int, stop: int) -> dict[str, Tensor]:
-        """The images from `start` to before `stop`, as the model's inputs carry them."""
-        pixels, *others = self._pixels()
-        vision = self.family.vision
-        counts = vision.patches.counts(tensors) if vision else None
-        first, last = (start, stop) if counts is None else (sum(counts[:start]), sum(counts[:stop]))
-        return {pixels: tensors[pixels][first:last]} | {name: tensors[name][start:stop] for name in others}
+    def _layout(self) -> Layout | None:
+        return self.family.vision.layout if self.family.vision else None
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def _generate(network: Network, batch: Batch, visits: dict[str, Any], how: dict[
 
     @torch.no_grad()
     def _call() -> None:
-        result.append(network.hf.generate(**tensors, **how))  # type: ignore[operator]
+        result.append(network.model(tensors).generate(**tensors, **how))  # type: ignore[operator]
 
     network.run(_call, tensors, visits, generating=True)
     return result[0][:, tensors["input_ids"].shape[1] :].cpu()

@@ -59,7 +59,12 @@ class Model:
         self.name, self.revision, self.family = parts.name, parts.revision, parts.family
         self.network = Network(parts.hf, parts.family)
         self.encoder = Encoder(
-            parts.family, parts.processor, parts.tokenizer, _image_token(parts.hf.config), _accepted(parts.hf)
+            parts.family,
+            parts.processor,
+            parts.tokenizer,
+            _image_token(parts.hf.config),
+            _accepted(parts.hf),
+            parts.hf.config,
         )
         self._prefixes = PrefixCache()
         self._known: tuple[int, str] | None = None

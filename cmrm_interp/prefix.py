@@ -4,7 +4,7 @@ CMRM's sample level runs every request with a blank image and without one. All t
 template and the blank image, which on a real model are most of the tokens.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -122,15 +122,16 @@ def _right_padded(batch: Batch) -> Batch:
 
 
 def _same_images(encoder: Encoder, batch: Batch) -> bool:
-    owners = encoder.images_per_row(batch.tensors) if batch.has_image.any() else []
-    if not owners:
+    if not bool(batch.has_image.any()):
         return True
-    first = _pixels_of(encoder, batch, owners[0])
-    return all(_equal(first, _pixels_of(encoder, batch, mine)) for mine in owners[1:])
+    n = len(batch.rows)
+    first = _pixels_of(encoder, batch, 0)
+    return all(_equal(first, _pixels_of(encoder, batch, row)) for row in range(1, n))
 
 
-def _pixels_of(encoder: Encoder, batch: Batch, images: Sequence[int]) -> dict[str, Tensor]:
-    return encoder.slice_pixels(batch.tensors, images[0], images[-1] + 1) if images else {}
+def _pixels_of(encoder: Encoder, batch: Batch, row: int) -> dict[str, Tensor]:
+    alone = encoder.slice_rows(batch.tensors, slice(row, row + 1))
+    return {name: tensor for name, tensor in alone.items() if name in encoder.pixels}
 
 
 def _equal(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:

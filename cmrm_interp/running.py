@@ -68,7 +68,7 @@ def edits(network: Network, encoder: Encoder, interventions: Sequence[Interventi
     visits = {}
     for name, acting in by_hook.items():
         point = network.points[name]
-        if point.is_vision and not network.has_images(batch.tensors):
+        if network.needs_image(name) and not network.has_images(batch.tensors):
             continue
         visits[name] = _visit(name, acting, _patch_steps(point, encoder, batch, acting) if point.is_vision else tokens)
     return visits
@@ -76,7 +76,7 @@ def edits(network: Network, encoder: Encoder, interventions: Sequence[Interventi
 
 def to_device(network: Network, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors on the model's first device; pixels in the model's dtype."""
-    device, pixels = network.hf.device, network.family.vision.pixels[:1] if network.family.vision else ()
+    device, pixels = network.hf.device, network.family.vision.layout.pixels[:1] if network.family.vision else ()
     # Not the first weight's dtype, which may be that of a quantised one.
     return {
         name: tensor.to(device, network.hf.dtype)
@@ -99,23 +99,35 @@ def forward(network: Network, batch: Batch, visits: Mapping[str, Visit], stop: b
     Returns:
         The model's output, or None if it was left early.
     """
-    tensors = to_device(network, batch.tensors)
+    tensors = to_device(network, with_positions(network, batch))
     result: list[Any] = []
 
     @torch.no_grad()
     def _call() -> None:
-        result.append(network.hf(**tensors, use_cache=False, **how))
+        result.append(network.model(tensors)(**tensors, use_cache=False, **how))
 
     network.run(_call, tensors, visits, stop=stop)
     return result[0] if result else None
 
 
+def with_positions(network: Network, batch: Batch) -> dict[str, Tensor]:
+    """The tensors of a batch, with the positions of real tokens for models that count padding otherwise."""
+    if not network.family.positions:
+        return batch.tensors
+    return {**batch.tensors, "position_ids": (batch.tokens.real.long().cumsum(1) - 1).clamp(min=0)}
+
+
 def patch_mask(point: Point, tensors: Mapping[str, Tensor], shape: Sequence[int]) -> Tensor:
     """Which entries of a vision activation ``image patch d`` are patches and not padding."""
-    counts = point.view.counts(tensors)  # type: ignore[attr-defined]
+    counts = point.shape.counts(tensors)
     if counts is None:
         return torch.ones(shape[0], shape[1], dtype=torch.bool)
     return torch.arange(shape[1]) < torch.tensor(counts)[:, None]
+
+
+def crop_rows(encoder: Encoder, tensors: Mapping[str, Tensor]) -> list[int]:
+    """Row of the batch that each row of the vision tower belongs to."""
+    return [picture.row for picture in encoder.pictures(tensors) for _ in range(picture.crops)]
 
 
 def _visit(name: str, acting: Sequence[Intervention], step_of: Callable[[Tensor, int], Step]) -> Visit:
@@ -143,8 +155,8 @@ def _patch_steps(
                 f"{point.name!r} holds patches of images, not tokens: position {intervention.positions!r} means"
                 " nothing there, use positions='all'"
             )
-    owners = encoder.images_per_row(batch.tensors)
-    rows = torch.tensor([int(batch.rows[row]) for row, images in enumerate(owners) for _ in images])
+    owners = range(len(batch.rows)) if point.by_prompt else crop_rows(encoder, batch.tensors)
+    rows = batch.rows[torch.tensor(list(owners))]
 
     def _step(activation: Tensor, step: int) -> Step:
         real = patch_mask(point, batch.tensors, activation.shape)

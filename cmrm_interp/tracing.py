@@ -21,8 +21,8 @@ from torch import Tensor
 
 from cmrm_interp.errors import HookPointError, ModelError
 from cmrm_interp.families.maps import FamilyMap, Point
-from cmrm_interp.families.points import hook_points
-from cmrm_interp.families.views import Frame
+from cmrm_interp.families.points import hook_points, points_without_image
+from cmrm_interp.families.views import AttentionCall, Both, Frame
 
 Visit = Callable[[Tensor, int], Tensor | None]
 
@@ -43,6 +43,7 @@ class Network:
         hf: the Hugging Face model.
         family: its map.
         points: hook points by name, in forward order.
+        modules: its modules by path.
     """
 
     def __init__(self, hf: Any, family: FamilyMap) -> None:
@@ -55,6 +56,7 @@ class Network:
         self.hf = hf.eval()
         self.family = family
         self.points = {point.name: point for point in hook_points(family, hf)}
+        self._text_points = {point.name: point for point in points_without_image(family, hf, self.points)}
         self.modules = dict(hf.named_modules())
         # transformers' generate runs the vision side before the forward of such models, which embeds first.
         self._sees_first = "mm_encoder_outputs" in inspect.signature(hf.forward).parameters
@@ -95,30 +97,40 @@ class Network:
     def has_images(self, inputs: Mapping[str, Any]) -> bool:
         """Whether a run on these tensors passes through the vision side."""
         vision = self.family.vision
-        return vision is not None and inputs.get(vision.pixels[0]) is not None
+        return vision is not None and vision.layout.has_pixels(inputs)
+
+    def needs_image(self, name: str) -> bool:
+        """Whether a hook point is only reached with an image."""
+        return name not in self._text_points
+
+    def model(self, inputs: Mapping[str, Any]) -> Any:
+        """The module that is called: the whole model, or its language model where that is all it can do."""
+        alone = self.family.alone
+        return self.hf if alone is None or self.has_images(inputs) else self.hf.get_submodule(alone)
 
     def _plan(self, visits: Mapping[str, Visit], has_images: bool, generating: bool) -> list[Location]:
+        points = self.points if has_images else self._text_points
         wanted = set(visits)
         for name in visits:
-            point = self.points[name]
-            wanted.update(point.view.needs)
-            if point.is_vision and not has_images:
+            if name not in points:
                 raise HookPointError(f"{name!r} is only reached with an image, and no prompt of this batch has one")
+            point = points[name]
+            wanted.update(point.view.needs)
             if point.side == "attention":
-                self._need_eager(name)
+                self._need_eager(point)
                 # nnsight rewrites a forward when its source is first looked at: too late once the model is in it.
                 _attention_call(self.envoy(point.module))
-        chosen = [point for name, point in self.points.items() if name in wanted]
+        chosen = [point for name, point in points.items() if name in wanted]
         if generating and self._sees_first:
             chosen.sort(key=lambda point: not point.is_vision)
         places = groupby(chosen, key=lambda point: (point.module, point.side))
         return [Location(module, side, tuple(points)) for (module, side), points in places]
 
-    def _need_eager(self, name: str) -> None:
-        kind = self.hf.config.get_text_config()._attn_implementation
+    def _need_eager(self, point: Point) -> None:
+        kind = self.modules[point.module].config._attn_implementation
         if kind != "eager":
             raise ModelError(
-                f"{name!r} needs attention weights, which {kind!r} attention does not give:"
+                f"{point.name!r} needs attention weights, which {kind!r} attention does not give:"
                 f" load the model with attn_implementation='eager'"
             )
 
@@ -166,13 +178,16 @@ def _stop(network: Network, place: Location, visits: Mapping[str, Visit], frame:
     raw = _read(envoy, place.side)
     changed = False
     for point in place.points:
-        old = point.view.read(raw, frame)
+        value = point.view.read(raw, frame)
         visit = visits.get(point.name)
-        new = visit(old, step) if visit else None
-        if new is not None and new is not old:
-            raw, changed = point.view.write(raw, old, new, frame), True
+        if visit:
+            old = point.shape.rows(value, frame.inputs)
+            new = visit(old, step)
+            if new is not None and new is not old:
+                moved = point.shape.joined(new, value, frame.inputs)
+                raw, value, changed = point.view.write(raw, value, moved, frame), moved, True
         if point.name in frame.needed:
-            frame.seen[point.name] = old if new is None else new
+            frame.seen[point.name] = value
     if changed:
         _write(envoy, place.side, raw)
 
@@ -182,18 +197,23 @@ def _read(envoy: Any, side: str) -> Any:
         return envoy.input
     if side == "output":
         return envoy.output
+    if side == "both":
+        given = envoy.input
+        return Both(given, envoy.output)
     call = _attention_call(envoy)
-    value = call.inputs[0][3]
-    return (*call.output, value)
+    (_, query, key, value, *rest), named = call.inputs
+    mask = rest[0] if rest else named.get("attention_mask")
+    z, pattern, *_ = call.output
+    return AttentionCall(z, pattern, query, key, value, mask, named["scaling"], named.get("softcap"))
 
 
 def _write(envoy: Any, side: str, raw: Any) -> None:
     if side == "input":
         envoy.input = raw
-    elif side == "output":
-        envoy.output = raw
+    elif side == "attention":
+        _attention_call(envoy).output = (raw.z, raw.pattern)
     else:
-        _attention_call(envoy).output = raw[:2]
+        envoy.output = raw.returned if side == "both" else raw
 
 
 def _attention_call(envoy: Any) -> Any:

@@ -45,7 +45,7 @@ def need_images(model: Any, inputs: Inputs, hooks: Sequence[str]) -> None:
         HookPointError: a point that no row of the inputs would reach.
     """
     for name in hooks:
-        if model.network.points[name].is_vision and not inputs.has_images:
+        if model.network.needs_image(name) and not inputs.has_images:
             raise HookPointError(
                 f"{name!r} is only reached with an image, and none of these {len(inputs)} prompts has one"
             )

@@ -1,13 +1,16 @@
 """The hook points of a model, in forward order, from its family's map."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
 from cmrm_interp.errors import ModelError
-from cmrm_interp.families.maps import FamilyMap, Point
-from cmrm_interp.families.views import Heads, Middle, Normalized, Pattern, Whole
+from cmrm_interp.families.blocks import Block, block_points, skipped_points
+from cmrm_interp.families.maps import BlockMap, FamilyMap, Point
+from cmrm_interp.families.norms import norm_points
+from cmrm_interp.families.views import Whole
+from cmrm_interp.families.vision import vision_points
 
 
 def hook_points(family: FamilyMap, hf_model: Any) -> tuple[Point, ...]:
@@ -21,52 +24,90 @@ def hook_points(family: FamilyMap, hf_model: Any) -> tuple[Point, ...]:
         ModelError: a module that the map names is missing; the message lists all of them.
     """
     modules = dict(hf_model.named_modules())
-    text = hf_model.config.get_text_config()
-    n_layers, n_heads = text.num_hidden_layers, text.num_attention_heads
-    points = [
-        Point("hook_embed", f"{family.decoder}.embed_tokens", "output", Whole()),
-        *_vision_points(family, modules),
-        *(p for i in range(n_layers) for p in _block_points(family, i, n_heads, text.num_key_value_heads)),
-        *_final_points(family, n_layers),
-    ]
-    missing = sorted({point.module for point in points} - modules.keys())
+    found = (
+        *_embed_points(family),
+        *vision_points(family, hf_model, modules),
+        *(p for block in blocks_of(family, hf_model, modules) for p in block_points(block)),
+        *_final_points(family, modules),
+    )
+    missing = sorted({point.module for point in found} - modules.keys())
     if missing:
         raise ModelError(
             f"the map of family {family.name!r} does not fit {type(hf_model).__name__}:"
-            f" no module {', '.join(missing[:5])}"
-            f"{' ...' if len(missing) > 5 else ''}"
+            f" no module {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}"
         )
-    return tuple(points)
+    return found
 
 
-def _block_points(family: FamilyMap, layer: int, n_heads: int, n_kv_heads: int) -> Iterator[Point]:
-    path, name, block = f"{family.decoder}.layers.{layer}", f"blocks.{layer}", family.block
-    yield Point(f"{name}.hook_resid_pre", path, "input", Whole())
-    yield Point(f"{name}.attn.hook_q", f"{path}.{block.q}", "output", Heads(n_heads))
-    yield Point(f"{name}.attn.hook_k", f"{path}.{block.k}", "output", Heads(n_kv_heads))
-    yield Point(f"{name}.attn.hook_v", f"{path}.{block.v}", "output", Heads(n_kv_heads))
-    yield Point(f"{name}.attn.hook_pattern", f"{path}.{block.attn}", "attention", Pattern())
-    yield Point(f"{name}.attn.hook_z", f"{path}.{block.o}", "input", Heads(n_heads))
-    yield Point(f"{name}.hook_attn_out", f"{path}.{block.attn}", "output", Whole())
-    yield Point(f"{name}.hook_resid_mid", f"{path}.{block.attn}", "output", Middle(f"{name}.hook_resid_pre"))
-    yield Point(f"{name}.mlp.hook_post", f"{path}.{block.mlp_out}", "input", Whole())
-    yield Point(f"{name}.hook_mlp_out", f"{path}.{block.mlp}", "output", Whole())
-    yield Point(f"{name}.hook_resid_post", path, "output", Whole())
+def points_without_image(family: FamilyMap, hf_model: Any, points: Mapping[str, Point]) -> tuple[Point, ...]:
+    """Hook points that a forward pass without any image meets.
+
+    The stream of a block that is left out (Mllama's cross-attention) is seen at the block before it.
+    """
+    modules = dict(hf_model.named_modules())
+    blocks = blocks_of(family, hf_model, modules)
+    left_out = {block.layer for block in blocks if block.kind.cross}
+    kept = [p for p in points.values() if not p.is_vision and layer_of(p) not in left_out]
+    if not left_out:
+        return tuple(kept)
+    before, found = f"{family.decoder}.{family.embed}", [p for p in kept if layer_of(p) is None]
+    for block in blocks:
+        if block.layer in left_out:
+            found += skipped_points(block, before)
+        else:
+            found += [p for p in kept if layer_of(p) == block.layer]
+            before = block.path
+    at = {point.name: number for number, point in enumerate(found)}
+    return tuple(sorted(found, key=lambda p: (_part(p), at[p.name])))
 
 
-def _final_points(family: FamilyMap, n_layers: int) -> Iterator[Point]:
-    norm = f"{family.decoder}.norm"
-    view = Normalized(f"blocks.{n_layers - 1}.hook_resid_post", norm, gain_offset=family.gain_offset)
-    yield Point("ln_final.hook_normalized", norm, "output", view)
+def layer_of(point: Point) -> int | None:
+    """Number of the decoder block that a point is in."""
+    parts = point.name.split(".")
+    return int(parts[1]) if parts[0] == "blocks" else None
+
+
+def _part(point: Point) -> int:
+    return 1 if layer_of(point) is not None else 2 if point.name.startswith(("ln_final", "unembed")) else 0
+
+
+def blocks_of(family: FamilyMap, hf_model: Any, modules: Mapping[str, nn.Module]) -> list[Block]:
+    """The decoder's blocks, each with the kind of block that it is.
+
+    Raises:
+        ModelError: a block in which no kind finds all of its modules.
+    """
+    text = hf_model.config.get_text_config()
+    heads = text.num_attention_heads
+    kv_heads = getattr(text, "num_key_value_heads", None) or heads
+    stack = f"{family.decoder}.{family.layers}"
+    found = []
+    for layer in range(text.num_hidden_layers):
+        path = f"{stack}.{layer}"
+        kind = _kind(family, path, modules, hf_model)
+        found.append(Block(layer, path, kind, (heads, kv_heads), modules, family.gain_offset))
+    return found
+
+
+def _kind(family: FamilyMap, path: str, modules: Mapping[str, nn.Module], hf_model: Any) -> BlockMap:
+    lacking: Sequence[str] = ()
+    for kind in family.blocks:
+        lacking = [f"{path}.{part}" for part in kind.modules if f"{path}.{part}" not in modules]
+        if not lacking:
+            return kind
+    raise ModelError(
+        f"the map of family {family.name!r} does not fit {type(hf_model).__name__}: no module {', '.join(lacking[:5])}"
+    )
+
+
+def _embed_points(family: FamilyMap) -> Iterator[Point]:
+    yield Point("hook_embed", f"{family.decoder}.{family.embed}", "output", Whole())
+    if family.pos_embed is not None:
+        yield Point("hook_pos_embed", f"{family.decoder}.{family.pos_embed}", "output", Whole())
+
+
+def _final_points(family: FamilyMap, modules: Mapping[str, nn.Module]) -> Iterator[Point]:
+    path = f"{family.decoder}.{family.norm}"
+    yield from norm_points("ln_final", path, modules, family.gain_offset)
+    yield Point("ln_final.hook_out", path, "output", Whole())
     yield Point("unembed.hook_out", family.unembed, "output", Whole())
-
-
-def _vision_points(family: FamilyMap, modules: Mapping[str, nn.Module]) -> Iterator[Point]:
-    vision = family.vision
-    if vision is None:
-        return
-    layers = next((path for path in vision.layers if path in modules), vision.layers[0])
-    for i in range(len(list(modules[layers].children())) if layers in modules else 1):
-        yield Point(f"vision.blocks.{i}.hook_resid_post", f"{layers}.{i}", "output", vision.patches)
-    yield Point("vision.hook_out", vision.projector, "input", vision.patches)
-    yield Point("projector.hook_out", vision.projector, "output", vision.projected)

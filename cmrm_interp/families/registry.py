@@ -5,8 +5,8 @@ from typing import Any
 from cmrm_interp.errors import ModelError
 from cmrm_interp.families.llava import LLAVA
 from cmrm_interp.families.maps import FamilyMap
-from cmrm_interp.families.qwen2_vl import QWEN2_VL
-from cmrm_interp.families.text import LLAMA
+from cmrm_interp.families.qwen2_vl import QWEN2_5_VL, QWEN2_VL, QWEN3_VL, QWEN3_VL_MOE
+from cmrm_interp.families.text import GEMMA, GEMMA2, GPT2, LLAMA, MIXTURE, OPT
 
 _FAMILIES: dict[str, FamilyMap] = {}
 
@@ -33,7 +33,7 @@ def family_of(config: Any, source: str) -> FamilyMap:
         ModelError: no family has this model type; the message lists the types that exist.
     """
     for family in reversed(families()):
-        if config.model_type in family.model_types:
+        if config.model_type in family.model_types and _tower_fits(config, family):
             return family
     known = ", ".join(sorted(kind for family in families() for kind in family.model_types))
     raise ModelError(
@@ -42,5 +42,11 @@ def family_of(config: Any, source: str) -> FamilyMap:
     )
 
 
-for _family in (LLAVA, QWEN2_VL, LLAMA):
+def _tower_fits(config: Any, family: FamilyMap) -> bool:
+    return not family.vision_types or config.vision_config.model_type in family.vision_types
+
+
+_VISION = (LLAVA, QWEN2_VL, QWEN2_5_VL, QWEN3_VL, QWEN3_VL_MOE)
+_TEXT = (LLAMA, MIXTURE, GEMMA, GEMMA2, GPT2, OPT)
+for _family in (*_VISION, *_TEXT):
     register(_family)
