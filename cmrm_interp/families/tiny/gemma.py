@@ -1,4 +1,4 @@
-"""Tiny models with a Gemma decoder: PaliGemma, Gemma 3."""
+"""Tiny models with a Gemma decoder: PaliGemma, Gemma 3, Gemma 4."""
 
 from typing import Any
 
@@ -76,4 +76,74 @@ def gemma3(config: dict[str, Any]) -> tuple[Any, Any]:
     return Gemma3ForConditionalGeneration(whole), processor
 
 
-BUILDERS = {"paligemma": paligemma, "gemma3": gemma3}
+def gemma4(config: dict[str, Any]) -> tuple[Any, Any]:
+    """A tiny Gemma 4: patches of any image size, layers that borrow keys and values, embeddings for each layer.
+
+    Each layer ends by scaling the whole stream, and heads are larger in layers without a window.
+    """
+    from transformers import Gemma4Config, Gemma4ForConditionalGeneration
+
+    named = {"image_token": "<|image|>", "boi_token": "<|image>", "eoi_token": "<image|>"}
+    named |= {"audio_token": "<|audio|>", "boa_token": "<|audio>", "eoa_token": "<audio|>"}
+    extra = (*named.values(), "<|video|>")
+    ids: dict[str, Any] = {name + "_id": vocabulary(extra)[word] for name, word in named.items() if name != "eoa_token"}
+    own = {
+        "head_dim": 12,
+        "global_head_dim": 16,
+        "sliding_window": 8,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "num_kv_shared_layers": 2,
+        "use_double_wide_mlp": True,
+        "hidden_size_per_layer_input": 8,
+        "vocab_size_per_layer_input": len(vocabulary(extra)),
+        "use_bidirectional_attention": "vision",
+        "final_logit_softcapping": 5.0,
+    }
+    vision = {
+        "hidden_size": 24,
+        "intermediate_size": 40,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 12,
+        "pooling_kernel_size": 2,
+        "patch_size": 4,
+        "position_embedding_size": 2 * 70,
+    }
+    whole = Gemma4Config(
+        text_config={**own, **text_config(config, extra)},
+        vision_config=vision,
+        audio_config=None,
+        video_token_id=vocabulary(extra)["<|video|>"],
+        eoa_token_index=vocabulary(extra)["<audio|>"],
+        **ids,
+    )
+    hf = Gemma4ForConditionalGeneration(whole)
+    for layer in hf.model.language_model.layers:
+        layer.layer_scalar.uniform_(0.7, 1.3)
+    return hf, _gemma4_processor(tokenizer(chat_template("<|image|>"), extra, **named))
+
+
+def _gemma4_processor(words: Any) -> Any:
+    from transformers import Gemma4AudioFeatureExtractor, Gemma4Processor
+    from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
+
+    def _check(self: Any, name: str, argument: Any) -> Any:
+        if name == "video_processor":
+            return type(None)
+        return super(imageonly, self).check_argument_for_proper_class(name, argument)
+
+    # As families/processors.assemble, which knows of no part for sound.
+    imageonly: Any = type("Gemma4Processor", (Gemma4Processor,), {"check_argument_for_proper_class": _check})
+    return imageonly(
+        feature_extractor=Gemma4AudioFeatureExtractor(),
+        # Images are enlarged until they have as many tokens as possible: 70 is the least that may be asked for.
+        image_processor=Gemma4ImageProcessorPil(patch_size=4, pooling_kernel_size=2, max_soft_tokens=70),
+        tokenizer=words,
+        video_processor=None,
+        chat_template=words.chat_template,
+        image_seq_length=70,
+    )
+
+
+BUILDERS = {"paligemma": paligemma, "gemma3": gemma3, "gemma4": gemma4}

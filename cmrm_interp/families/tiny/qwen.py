@@ -1,4 +1,4 @@
-"""Tiny models with packed patches of any image size: Qwen2-VL, Qwen2.5-VL, Qwen3-VL with and without experts, GLM-4V."""
+"""Tiny models with packed patches of any image size: Qwen2-VL, Qwen2.5-VL, Qwen3-VL (also with experts), GLM-4V."""
 
 from typing import Any
 
