@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+from cmrm_interp.aliases import aliases
 from cmrm_interp.axes import Tensor
 from cmrm_interp.errors import HookPointError
 from cmrm_interp.hooks import expand
@@ -17,10 +18,19 @@ class ByHook(Mapping[str, Tensor]):
     tensors: Mapping[str, Tensor]
 
     def __getitem__(self, hook: str) -> Tensor:
-        """Tensor at one hook point; ``blocks.-1.hook_resid_post`` and other patterns that mean one point work too."""
+        """Tensor at one hook point; ``blocks.-1.hook_resid_post`` and other patterns that mean one point work too.
+
+        TransformerLens's other names are taken on both sides: in `hook`, and in what the tensors are kept by.
+
+        Raises:
+            HookPointError: there is none, or there are several.
+        """
         if hook in self.tensors:
             return self.tensors[hook]
-        found = expand(hook, list(self.tensors))
+        for other in aliases((hook,), whole=False):
+            if other in self.tensors:
+                return self.tensors[other]
+        found = expand(hook, list(self.tensors), whole=False)
         if len(found) != 1:
             raise HookPointError(f"{hook!r} means {len(found)} hook points here: {', '.join(found[:4])} ...")
         return self.tensors[found[0]]

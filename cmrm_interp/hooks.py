@@ -1,16 +1,20 @@
 """Hook-point names and patterns: ``blocks.*``, ``blocks.{3,5}``, ``blocks.8-15``, ``blocks.-1``.
 
-Names are TransformerLens's. A pattern is matched component by component against the names that a
-model really has, so that a mistake is answered with what exists instead of with nothing.
+Names are TransformerLens's, its aliases included (`cmrm_interp.aliases`). A pattern is matched component
+by component against the names that a model really has, so that a mistake is answered with what exists
+instead of with nothing.
 """
 
 import difflib
 import re
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 
+from cmrm_interp.aliases import aliases, refusal
 from cmrm_interp.errors import HookPointError
 
 _RANGE = re.compile(r"(\d+)-(\d+)")
+_STACK = re.compile(r"^((?:\w+\.)?(?:blocks|encoder_layers))\.([^.]+)\.(.+)$")
 _LAYER = re.compile(r"^(?P<stack>(?:\w+\.)?blocks)\.(?P<layer>\d+)\.")
 
 
@@ -48,12 +52,15 @@ def pos_axis(name: str) -> int:
     return 2 if name.endswith((".hook_pattern", ".hook_attn_scores")) else 1
 
 
-def expand(patterns: str | Iterable[str], names: Sequence[str]) -> list[str]:
+def expand(patterns: str | Iterable[str], names: Sequence[str], whole: bool = True) -> list[str]:
     """Names that the patterns stand for, in the order of `names` and without repeats.
 
     Args:
         patterns: one pattern or several; a component may be ``*``, ``{3,5}``, ``8-15`` or a negative layer.
+            TransformerLens's other names are taken too, with patterns for their layers.
         names: the hook points that exist, in forward order.
+        whole: whether `names` are all hook points of a model. If not, TransformerLens's names that mean one
+            thing in some models and another in others are refused.
 
     Raises:
         HookPointError: a pattern matches nothing; the message gives the layers or the nearest names.
@@ -63,9 +70,9 @@ def expand(patterns: str | Iterable[str], names: Sequence[str]) -> list[str]:
         raise HookPointError("no hook points were asked for: give at least one name or pattern")
     chosen: set[str] = set()
     for pattern in patterns:
-        found = _matches(pattern, names)
+        found = _matches(pattern, names, whole)
         if not found:
-            raise HookPointError(_unknown(pattern, names))
+            raise HookPointError(_unknown(pattern, names, whole))
         chosen.update(found)
     return [name for name in names if name in chosen]
 
@@ -87,30 +94,29 @@ def check_layers(layers: int | Iterable[int] | None, n_layers: int) -> tuple[int
     return tuple(sorted({layer % n_layers for layer in chosen}))
 
 
-def _matches(pattern: str, names: Sequence[str]) -> list[str]:
+def _matches(pattern: str, names: Sequence[str], whole: bool) -> list[str]:
     if pattern in names:
         return [pattern]
     sizes = stack_sizes(names)
-    wanted = _components(pattern)
-    found = []
-    for name in names:
-        parts = name.split(".")
-        size = sizes.get(stack_of(name) or "", 0)
-        if len(parts) == len(wanted) and all(_fits(w, p, size) for w, p in zip(wanted, parts, strict=True)):
-            found.append(name)
-    return found
-
-
-def _components(pattern: str) -> list[str]:
     # A dot inside braces would be a mistake anyway, so that plain splitting is enough.
-    return pattern.strip().split(".")
+    wanted = pattern.strip().split(".")
+
+    def fits(name: str, ours: str, is_alias: bool) -> bool:
+        parts, size = name.split("."), sizes.get(stack_of(ours) or "", 0)
+        return len(parts) == len(wanted) and all(map(_fits, wanted, parts, repeat(size), repeat(is_alias)))
+
+    own = [name for name in names if fits(name, name, False)]
+    return own + [ours for alias, ours in aliases(tuple(names), whole).items() if fits(alias, ours, True)]
 
 
-def _fits(wanted: str, part: str, size: int) -> bool:
-    if wanted in ("*", part):
+def _fits(wanted: str, part: str, size: int, is_alias: bool) -> bool:
+    if wanted == part:
         return True
+    if wanted == "*":
+        # A star stands for what exists, and not for the other names of it.
+        return part.isdigit() or not is_alias
     if wanted.startswith("{") and wanted.endswith("}"):
-        return any(_fits(choice.strip(), part, size) for choice in wanted[1:-1].split(","))
+        return any(_fits(choice.strip(), part, size, is_alias) for choice in wanted[1:-1].split(","))
     if not part.isdigit():
         return False
     if span := _RANGE.fullmatch(wanted):
@@ -119,13 +125,17 @@ def _fits(wanted: str, part: str, size: int) -> bool:
     return bool(re.fullmatch(r"-\d+", wanted)) and int(wanted) + size == int(part)
 
 
-def _unknown(pattern: str, names: Sequence[str]) -> str:
+def _unknown(pattern: str, names: Sequence[str], whole: bool) -> str:
     asked = f"no hook point {pattern!r}"
-    sizes = stack_sizes(names)
-    found = re.match(r"^((?:\w+\.)?blocks)\.([^.]+)\.(.+)$", pattern.strip())
-    if found and found[1] in sizes and _matches(f"{found[1]}.*.{found[3]}", names):
-        n = sizes[found[1]]
-        return f"{asked}: this model has {n} {_what(found[1])} (0-{n - 1})"
+    found = _STACK.match(pattern.strip())
+    if found and (others := _matches(f"{found[1]}.*.{found[3]}", names, whole)):
+        stack = stack_of(others[0]) or ""
+        n = stack_sizes(names)[stack]
+        return f"{asked}: this model has {n} {_what(stack)} (0-{n - 1})"
+    if not whole and (others := _matches(pattern, names, True)):
+        return f"{asked}: whether it is {others[0]!r} depends on the model; ask for the one that you mean"
+    if why := refusal(pattern.strip()):
+        return f"{asked}: {why}"
     near = difflib.get_close_matches(_generic(pattern), sorted({_generic(n) for n in names}), n=3, cutoff=0.3)
     if not near:
         return f"{asked}: print model.hook_points for the {len(names)} that exist"
