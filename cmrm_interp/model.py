@@ -286,4 +286,5 @@ def _image_token(config: Any) -> int | None:
 
 
 def _accepted(hf: Any) -> frozenset[str]:
-    return frozenset(inspect.signature(hf.forward).parameters)
+    # PaliGemma's processor makes labels, with which the model would compute a loss.
+    return frozenset(inspect.signature(hf.forward).parameters) - {"labels"}

@@ -61,6 +61,9 @@ class Network:
         # transformers' generate runs the vision side before the forward of such models, which embeds first.
         self._sees_first = "mm_encoder_outputs" in inspect.signature(hf.forward).parameters
         self._envoy: Any = nnsight.NNsight(hf)
+        # By path an envoy would take a module called "output" (a Q-Former's) for the output itself.
+        envoys = {id(envoy._module): envoy for envoy in self._envoy.modules()}
+        self._envoys = {path: envoys.get(id(module)) for path, module in self.modules.items()}
         # Two threads that trace one model at once would mix their greenlets.
         self._lock = threading.RLock()
 
@@ -136,7 +139,7 @@ class Network:
 
     def envoy(self, path: str) -> Any:
         """The nnsight envoy of a module."""
-        return self._envoy.get(path)
+        return self._envoys[path]
 
 
 def _walk(

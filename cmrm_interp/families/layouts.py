@@ -143,6 +143,15 @@ class AnyResolution(EachImage):
             )
         return [Picture(row, tokens, n) for (row, tokens), n in zip(found, crops, strict=True)]
 
+    def select(self, tensors: Mapping[str, Tensor], pictures: Sequence[Picture], rows: slice) -> dict[str, Tensor]:
+        """Rows of every input; there is one number of images for each prompt that has some."""
+        first, last = _of_rows(pictures, rows)
+        out = {name: tensors[name][first:last] for name in self.pixels[:2]}
+        for name in self.pixels[2:]:
+            having = sorted({picture.row for picture in pictures})
+            out[name] = tensors[name][[i for i, row in enumerate(having) if rows.start <= row < rows.stop]]
+        return out if last > first else {}
+
     def _crops(self, tensors: Mapping[str, Tensor], model: Facts) -> list[int]:
         from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
 
@@ -150,7 +159,10 @@ class AnyResolution(EachImage):
         if pixels.ndim == 4:
             return [1] * pixels.shape[0]
         side, grids = config.vision_config.image_size, config.image_grid_pinpoints
-        return [image_size_to_num_patches(size, grids, side) for size in tensors[self.pixels[1]].tolist()]
+        crops = [image_size_to_num_patches(size, grids, side) for size in tensors[self.pixels[1]].tolist()]
+        # Images of a prompt with several are not cut in models that are told how many there are.
+        several = [n > 1 for name in self.pixels[2:] for n in tensors[name].tolist() for _ in range(n)]
+        return [1 if alone else n for n, alone in zip(crops, several or [False] * len(crops), strict=True)]
 
 
 @dataclass(frozen=True)

@@ -171,12 +171,14 @@ class FamilyMap:
     Attributes:
         name: name of the family.
         model_types: values of ``config.model_type`` that belong to it.
-        vision_types: values of ``config.vision_config.model_type``, where other towers are another family.
+        vision_types, text_types: values of ``model_type`` of ``config.vision_config`` and ``config.text_config``,
+            where other towers or decoders are another family.
         decoder: path of the decoder stack.
         embed, pos_embed, layers, norm: modules below it; there is a `pos_embed` where positions are learned.
         unembed: path of the head.
         blocks: kinds of blocks; each block is the first kind whose modules it has.
         vision: the vision side, or None for a text-only family.
+        sees_first: whether the vision side runs before the embedding.
         alone: path of the model that is called for prompts without an image, where the whole one needs an image.
         positions: whether the model must be told the tokens' positions, being padded (GPT-2).
         gain_offset: added to an RMS norm's weight to get its gain.
@@ -190,6 +192,7 @@ class FamilyMap:
     model_types: tuple[str, ...]
     decoder: str
     vision_types: tuple[str, ...] = ()
+    text_types: tuple[str, ...] = ()
     embed: str = "embed_tokens"
     pos_embed: str | None = None
     layers: str = "layers"
@@ -197,6 +200,7 @@ class FamilyMap:
     unembed: str = "lm_head"
     blocks: tuple[BlockMap, ...] = (BlockMap(),)
     vision: VisionMap | None = None
+    sees_first: bool = False
     alone: str | None = None
     positions: bool = False
     gain_offset: float = 0.0

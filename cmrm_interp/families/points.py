@@ -24,9 +24,9 @@ def hook_points(family: FamilyMap, hf_model: Any) -> tuple[Point, ...]:
         ModelError: a module that the map names is missing; the message lists all of them.
     """
     modules = dict(hf_model.named_modules())
+    ends = (tuple(_embed_points(family)), tuple(vision_points(family, hf_model, modules)))
     found = (
-        *_embed_points(family),
-        *vision_points(family, hf_model, modules),
+        *(point for part in (ends[::-1] if family.sees_first else ends) for point in part),
         *(p for block in blocks_of(family, hf_model, modules) for p in block_points(block)),
         *_final_points(family, modules),
     )

@@ -3,10 +3,19 @@
 from typing import Any
 
 from cmrm_interp.errors import ModelError
-from cmrm_interp.families.llava import LLAVA
+from cmrm_interp.families.aya_vision import AYA_VISION
+from cmrm_interp.families.blip import BLIP2, INSTRUCTBLIP
+from cmrm_interp.families.deepseek_vl import DEEPSEEK_VL
+from cmrm_interp.families.gemma import GEMMA, GEMMA2, GEMMA3, PALIGEMMA, PALIGEMMA2
+from cmrm_interp.families.glm4v import GLM4V
+from cmrm_interp.families.idefics3 import IDEFICS3
+from cmrm_interp.families.internvl import INTERNVL
+from cmrm_interp.families.llava import LLAVA, LLAVA_NEXT, LLAVA_ONEVISION
 from cmrm_interp.families.maps import FamilyMap
-from cmrm_interp.families.qwen2_vl import QWEN2_5_VL, QWEN2_VL, QWEN3_VL, QWEN3_VL_MOE
-from cmrm_interp.families.text import GEMMA, GEMMA2, GPT2, LLAMA, MIXTURE, OPT
+from cmrm_interp.families.mistral import MISTRAL3, PIXTRAL
+from cmrm_interp.families.mllama import MLLAMA
+from cmrm_interp.families.qwen import QWEN2_5_VL, QWEN2_VL, QWEN3_VL, QWEN3_VL_MOE
+from cmrm_interp.families.text import GPT2, LLAMA, MIXTURE, OPT
 
 _FAMILIES: dict[str, FamilyMap] = {}
 
@@ -33,7 +42,7 @@ def family_of(config: Any, source: str) -> FamilyMap:
         ModelError: no family has this model type; the message lists the types that exist.
     """
     for family in reversed(families()):
-        if config.model_type in family.model_types and _tower_fits(config, family):
+        if config.model_type in family.model_types and _parts_fit(config, family):
             return family
     known = ", ".join(sorted(kind for family in families() for kind in family.model_types))
     raise ModelError(
@@ -42,11 +51,15 @@ def family_of(config: Any, source: str) -> FamilyMap:
     )
 
 
-def _tower_fits(config: Any, family: FamilyMap) -> bool:
-    return not family.vision_types or config.vision_config.model_type in family.vision_types
+def _parts_fit(config: Any, family: FamilyMap) -> bool:
+    wanted = ((family.vision_types, "vision_config"), (family.text_types, "text_config"))
+    return all(not types or getattr(config, part).model_type in types for types, part in wanted)
 
 
-_VISION = (LLAVA, QWEN2_VL, QWEN2_5_VL, QWEN3_VL, QWEN3_VL_MOE)
+_LLAVAS = (LLAVA, PIXTRAL, LLAVA_NEXT, LLAVA_ONEVISION)
+_QWENS = (QWEN2_VL, QWEN2_5_VL, QWEN3_VL, QWEN3_VL_MOE)
+_GEMMAS = (PALIGEMMA, PALIGEMMA2, GEMMA3)
+_OTHERS = (IDEFICS3, INTERNVL, MLLAMA, BLIP2, INSTRUCTBLIP, MISTRAL3, AYA_VISION, GLM4V, DEEPSEEK_VL)
 _TEXT = (LLAMA, MIXTURE, GEMMA, GEMMA2, GPT2, OPT)
-for _family in (*_VISION, *_TEXT):
+for _family in (*_LLAVAS, *_QWENS, *_GEMMAS, *_OTHERS, *_TEXT):
     register(_family)

@@ -16,21 +16,6 @@ MIXTURE = FamilyMap(
     blocks=(EXPERTS, BlockMap()),
     hub_ids=("Qwen/Qwen3-30B-A3B", "mistralai/Mixtral-8x7B-Instruct-v0.1"),
 )
-GEMMA = FamilyMap(
-    name="gemma", model_types=("gemma",), decoder="model", gain_offset=1.0, hub_ids=("google/gemma-2b-it",)
-)
-# Norms before and after both attention and MLP.
-SANDWICH = BlockMap(
-    post_attn="post_attention_layernorm", ln2="pre_feedforward_layernorm", post_mlp="post_feedforward_layernorm"
-)
-GEMMA2 = FamilyMap(
-    name="gemma2",
-    model_types=("gemma2", "gemma3_text"),
-    decoder="model",
-    blocks=(SANDWICH,),
-    gain_offset=1.0,
-    hub_ids=("google/gemma-2-2b-it", "google/gemma-3-1b-it"),
-)
 GPT2 = FamilyMap(
     name="gpt2",
     model_types=("gpt2",),

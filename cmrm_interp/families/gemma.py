@@ -1,0 +1,49 @@
+"""Gemma's decoders, and the vision-language models made from them: PaliGemma, Gemma 3."""
+
+from cmrm_interp.families.maps import BlockMap, FamilyMap, VisionMap
+
+GEMMA = FamilyMap(
+    name="gemma", model_types=("gemma",), decoder="model", gain_offset=1.0, hub_ids=("google/gemma-2b-it",)
+)
+# Norms before and after both attention and MLP.
+SANDWICH = BlockMap(
+    post_attn="post_attention_layernorm", ln2="pre_feedforward_layernorm", post_mlp="post_feedforward_layernorm"
+)
+GEMMA2 = FamilyMap(
+    name="gemma2",
+    model_types=("gemma2", "gemma3_text"),
+    decoder="model",
+    blocks=(SANDWICH,),
+    gain_offset=1.0,
+    hub_ids=("google/gemma-2-2b-it", "google/gemma-3-1b-it"),
+)
+SIGLIP = ("model.vision_tower.encoder.layers", "model.vision_tower.vision_model.encoder.layers")
+# The whole prompt attends both ways; prompts without an image are for the tokenizer alone.
+PALIGEMMA = FamilyMap(
+    name="paligemma",
+    model_types=("paligemma",),
+    text_types=("gemma",),
+    decoder="model.language_model",
+    gain_offset=1.0,
+    vision=VisionMap(layers=SIGLIP, projector="model.multi_modal_projector", mixed=False),
+    hub_ids=("google/paligemma-3b-mix-224",),
+)
+PALIGEMMA2 = FamilyMap(
+    name="paligemma2",
+    model_types=("paligemma",),
+    text_types=("gemma2",),
+    decoder="model.language_model",
+    blocks=(SANDWICH,),
+    gain_offset=1.0,
+    vision=VisionMap(layers=SIGLIP, projector="model.multi_modal_projector", mixed=False),
+    hub_ids=("google/paligemma2-3b-mix-224",),
+)
+GEMMA3 = FamilyMap(
+    name="gemma3",
+    model_types=("gemma3",),
+    decoder="model.language_model",
+    blocks=(SANDWICH,),
+    gain_offset=1.0,
+    vision=VisionMap(layers=SIGLIP, projector="model.multi_modal_projector", nested=True),
+    hub_ids=("google/gemma-3-4b-it", "google/gemma-3-12b-it"),
+)
