@@ -6,10 +6,10 @@ from typing import Any
 import torch
 
 from cmrm_interp.errors import ModelError
-from cmrm_interp.families.tiny import blip, gemma, idefics3, llava, mllama, opt, qwen, text, tiles
+from cmrm_interp.families.tiny import blip, gemma, idefics3, llava, mllama, opt, pixtral, qwen, text, tiles
 from cmrm_interp.families.tiny.parts import randomise
 
-_MODULES = (llava, tiles, qwen, gemma, mllama, idefics3, blip, opt, text)
+_MODULES = (llava, tiles, qwen, gemma, mllama, idefics3, blip, pixtral, opt, text)
 Builder = Callable[[dict[str, Any]], tuple[Any, Any]]
 _BUILDERS: dict[str, Builder] = {name: make for module in _MODULES for name, make in module.BUILDERS.items()}
 TINY = tuple(_BUILDERS)
