@@ -119,7 +119,10 @@ class Encoder:
         out = {name: tensor[start:stop] for name, tensor in tensors.items() if name not in pixels}
         if layout is None or not layout.has_pixels(tensors):
             return out
-        return out | layout.select(tensors, self.pictures(tensors), slice(start, stop))
+        pictures = self.pictures(tensors)
+        if not any(start <= picture.row < stop and picture.tokens for picture in pictures):
+            return out
+        return out | layout.select(tensors, pictures, slice(start, stop))
 
     @property
     def pixels(self) -> tuple[str, ...]:

@@ -70,6 +70,8 @@ def block_points(block: Block) -> Iterator[Point]:
         yield from norm_points(f"{name}.ln1", block.at(kind.ln1), block.modules, block.gain_offset)
     yield from _attention_points(block)
     yield from _mlp_points(block)
+    if kind.tail is not None:
+        yield Point(f"{name}.{kind.tail[0]}", block.at(kind.tail[1]), "output", Whole())
     if kind.gated_mlp:
         yield Point(f"{name}.hook_mlp_out", block.path, "output", Rest(f"{name}.hook_resid_mid"))
     yield Point(f"{name}.hook_resid_post", block.path, "output", Whole())

@@ -70,7 +70,7 @@ class Layout(ABC):
 
     @abstractmethod
     def select(self, tensors: Mapping[str, Tensor], pictures: Sequence[Picture], rows: slice) -> dict[str, Tensor]:
-        """The inputs that carry images, for some rows."""
+        """The inputs that carry images, for some rows with at least one."""
 
     def has_pixels(self, tensors: Mapping[str, Any]) -> bool:
         """Whether these inputs carry any image."""
@@ -124,6 +124,18 @@ class Sized(EachImage):
 
 
 @dataclass(frozen=True)
+class Placed(EachImage):
+    """One row of patches an image, padded, with the place of each patch, -1 for padding (Gemma 4)."""
+
+    pixels: tuple[str, ...] = ("pixel_values", "image_position_ids")
+
+    def pictures(self, tensors: Mapping[str, Tensor], image: Bool[Tensor, "batch pos"], model: Facts) -> list[Picture]:
+        """Images with the tokens that their patches are pooled to."""
+        patches = (tensors[self.pixels[1]] != -1).all(-1).sum(-1)
+        return spread(image.sum(1).tolist(), (patches // model.config.vision_config.pooling_kernel_size**2).tolist())
+
+
+@dataclass(frozen=True)
 class AnyResolution(EachImage):
     """Images cut by aspect ratio, whose padding is taken out again (LLaVA-NeXT, LLaVA-OneVision).
 
@@ -150,7 +162,7 @@ class AnyResolution(EachImage):
         for name in self.pixels[2:]:
             having = sorted({picture.row for picture in pictures})
             out[name] = tensors[name][[i for i, row in enumerate(having) if rows.start <= row < rows.stop]]
-        return out if last > first else {}
+        return out
 
     def _crops(self, tensors: Mapping[str, Tensor], model: Facts) -> list[int]:
         from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
@@ -219,8 +231,6 @@ class RowCrops(Layout):
 
     def select(self, tensors: Mapping[str, Tensor], pictures: Sequence[Picture], rows: slice) -> dict[str, Tensor]:
         """The rows."""
-        if not any(rows.start <= p.row < rows.stop for p in pictures):
-            return {}
         return {name: tensors[name][rows] for name in self.pixels if name in tensors}
 
 

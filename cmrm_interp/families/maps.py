@@ -67,7 +67,8 @@ class BlockMap:
         cross: whether it attends to the image and is left out without one (Mllama).
         attn_gate: factor of what attention adds.
         gated_mlp: whether the MLP's output is gated or masked before it is added.
-        tail: whether something else follows the MLP inside the block, so that its parts do not add up.
+        tail: hook point and module of what the block adds after the MLP (Gemma 4's embeddings for each layer).
+        scale: name of a buffer by which the whole stream is multiplied at the block's end.
     """
 
     ln1: str | None = "input_layernorm"
@@ -91,13 +92,15 @@ class BlockMap:
     cross: bool = False
     attn_gate: Gate | None = None
     gated_mlp: bool = False
-    tail: bool = False
+    tail: tuple[str, str] | None = None
+    scale: str | None = None
 
     @property
     def modules(self) -> tuple[str, ...]:
         """Paths of all modules that it names."""
         names = ("ln1", "attn", "q", "k", "v", "o", "qkv", "post_attn", "ln2", "mlp", "gate", "up", "gate_up", "down")
-        paths = (getattr(self, name) for name in (*names, "post_mlp", "router"))
+        paths = [getattr(self, name) for name in (*names, "post_mlp", "router")]
+        paths += [self.tail[1]] if self.tail else []
         return tuple(path for path in paths if path is not None)
 
 

@@ -79,14 +79,23 @@ def blocks_of(family: FamilyMap, hf_model: Any, modules: Mapping[str, nn.Module]
     """
     text = hf_model.config.get_text_config()
     heads = text.num_attention_heads
-    kv_heads = getattr(text, "num_key_value_heads", None) or heads
     stack = f"{family.decoder}.{family.layers}"
     found = []
     for layer in range(text.num_hidden_layers):
         path = f"{stack}.{layer}"
         kind = _kind(family, path, modules, hf_model)
-        found.append(Block(layer, path, kind, (heads, kv_heads), modules, family.gain_offset))
+        found.append(
+            Block(layer, path, kind, (heads, _kv_heads(text, modules, path, kind)), modules, family.gain_offset)
+        )
     return found
+
+
+def _kv_heads(text: Any, modules: Mapping[str, nn.Module], path: str, kind: BlockMap) -> int:
+    attn, keys = modules[f"{path}.{kind.attn}"], modules.get(f"{path}.{kind.k}")
+    if isinstance(keys, nn.Linear) and isinstance(getattr(attn, "head_dim", None), int):
+        # Layers of one model may differ in it (Gemma 4).
+        return keys.out_features // attn.head_dim
+    return getattr(text, "num_key_value_heads", None) or text.num_attention_heads
 
 
 def _kind(family: FamilyMap, path: str, modules: Mapping[str, nn.Module], hf_model: Any) -> BlockMap:

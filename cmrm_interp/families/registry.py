@@ -6,7 +6,7 @@ from cmrm_interp.errors import ModelError
 from cmrm_interp.families.aya_vision import AYA_VISION
 from cmrm_interp.families.blip import BLIP2, INSTRUCTBLIP
 from cmrm_interp.families.deepseek_vl import DEEPSEEK_VL
-from cmrm_interp.families.gemma import GEMMA, GEMMA2, GEMMA3, PALIGEMMA, PALIGEMMA2
+from cmrm_interp.families.gemma import GEMMA, GEMMA2, GEMMA3, GEMMA4, PALIGEMMA, PALIGEMMA2
 from cmrm_interp.families.glm4v import GLM4V
 from cmrm_interp.families.idefics3 import IDEFICS3
 from cmrm_interp.families.internvl import INTERNVL
@@ -58,7 +58,7 @@ def _parts_fit(config: Any, family: FamilyMap) -> bool:
 
 _LLAVAS = (LLAVA, PIXTRAL, LLAVA_NEXT, LLAVA_ONEVISION)
 _QWENS = (QWEN2_VL, QWEN2_5_VL, QWEN3_VL, QWEN3_VL_MOE)
-_GEMMAS = (PALIGEMMA, PALIGEMMA2, GEMMA3)
+_GEMMAS = (PALIGEMMA, PALIGEMMA2, GEMMA3, GEMMA4)
 _OTHERS = (IDEFICS3, INTERNVL, MLLAMA, BLIP2, INSTRUCTBLIP, MISTRAL3, AYA_VISION, GLM4V, DEEPSEEK_VL)
 _TEXT = (LLAMA, MIXTURE, GEMMA, GEMMA2, GPT2, OPT)
 for _family in (*_LLAVAS, *_QWENS, *_GEMMAS, *_OTHERS, *_TEXT):

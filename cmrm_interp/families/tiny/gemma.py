@@ -45,9 +45,7 @@ def paligemma(config: dict[str, Any]) -> tuple[Any, Any]:
         projection_dim=text["hidden_size"],
         hidden_size=text["hidden_size"],
         vocab_size=text["vocab_size"],
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
+        **{name: text[name] for name in ("pad_token_id", "bos_token_id", "eos_token_id")},
     )
     images = SiglipImageProcessorPil(size={"height": 32, "width": 32}, image_seq_length=16)
     words = tokenizer(_PALIGEMMA, image_token="<image>")

@@ -9,7 +9,19 @@ from cmrm_interp.families.views.attention import AttentionCall, Pattern, Result,
 from cmrm_interp.families.views.base import Both, Frame, View
 from cmrm_interp.families.views.norms import Norm, Normalized, Scale
 from cmrm_interp.families.views.router import Router
-from cmrm_interp.families.views.shapes import AS_IS, AsIs, ByPrompt, Flat, Grid, Packed, Shape, Tiles, Windows
+from cmrm_interp.families.views.shapes import (
+    AS_IS,
+    AsIs,
+    ByPrompt,
+    Flat,
+    Grid,
+    Packed,
+    Placed,
+    Pooled,
+    Shape,
+    Tiles,
+    Windows,
+)
 from cmrm_interp.families.views.stream import Columns, Heads, Middle, Nothing, Rest, Scaled, Whole
 
 __all__ = [
@@ -29,6 +41,8 @@ __all__ = [
     "Nothing",
     "Packed",
     "Pattern",
+    "Placed",
+    "Pooled",
     "Rest",
     "Result",
     "Router",

@@ -143,6 +143,30 @@ class Packed(Shape):
 
 
 @dataclass(frozen=True)
+class Pooled(Packed):
+    """Packed tokens, pooled from patches whose places are told, -1 for padding (Gemma 4)."""
+
+    sizes: str = "image_position_ids"
+
+    def fitted(self, config: Any) -> "Pooled":
+        """With the pooling of a model."""
+        return replace(self, merge=config.vision_config.pooling_kernel_size**2)
+
+    def counts(self, inputs: Mapping[str, Any]) -> list[int]:
+        """Tokens of each image."""
+        return ((inputs[self.sizes] != -1).all(-1).sum(-1) // self.merge).tolist()
+
+
+@dataclass(frozen=True)
+class Placed(AsIs):
+    """One row of patches an image, padded; the place of each patch is told, -1 for padding (Gemma 4)."""
+
+    def counts(self, inputs: Mapping[str, Any]) -> list[int]:
+        """Patches of each image."""
+        return (inputs["image_position_ids"] != -1).all(-1).sum(-1).tolist()
+
+
+@dataclass(frozen=True)
 class Windows(Packed):
     """Packed patches in the order of attention windows (Qwen2.5-VL), put back into reading order.
 
