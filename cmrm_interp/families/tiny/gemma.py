@@ -38,6 +38,7 @@ def paligemma(config: dict[str, Any]) -> tuple[Any, Any]:
 
     # The processor adds a thousand tokens for places and segments to any tokenizer: a small width makes up for them.
     text = text_config({"hidden_size": 24, "head_dim": 12, **config}, EXTRA_TOKENS)
+    tokens: dict[str, Any] = {name: text[name] for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
     whole = PaliGemmaConfig(
         text_config=GemmaConfig(**text),
         vision_config=siglip(),
@@ -45,7 +46,7 @@ def paligemma(config: dict[str, Any]) -> tuple[Any, Any]:
         projection_dim=text["hidden_size"],
         hidden_size=text["hidden_size"],
         vocab_size=text["vocab_size"],
-        **{name: text[name] for name in ("pad_token_id", "bos_token_id", "eos_token_id")},
+        **tokens,
     )
     images = SiglipImageProcessorPil(size={"height": 32, "width": 32}, image_seq_length=16)
     words = tokenizer(_PALIGEMMA, image_token="<image>")

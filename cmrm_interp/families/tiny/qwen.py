@@ -78,8 +78,9 @@ def glm4v(config: dict[str, Any]) -> tuple[Any, Any]:
     whole = Glm4vConfig(text_config=text, vision_config={**_tower(text), "image_size": 32}, **ids)
     template = chat_template("<|begin_of_image|><|image|><|end_of_image|>")
     # Its sizes count an image as two frames.
-    sizes: dict[str, Any] = {"size": {"shortest_edge": 2 * 8 * 8, "longest_edge": 2 * 32 * 32}}
-    images = Glm4vImageProcessorPil(**sizes, **{"patch_size": 4, "merge_size": 2})
+    size = {"shortest_edge": 2 * 8 * 8, "longest_edge": 2 * 32 * 32}
+    sizes: dict[str, Any] = {"patch_size": 4, "merge_size": 2, "size": size}
+    images = Glm4vImageProcessorPil(**sizes)
     return Glm4vForConditionalGeneration(whole), assemble(Glm4vProcessor, images, tokenizer(template, extra), template)
 
 
