@@ -1,5 +1,8 @@
 """Processors, with torchvision and without it."""
 
+import inspect
+import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,30 +25,67 @@ def load_processor(source: str, **kwargs: Any) -> Any:
     from transformers import AutoProcessor
     from transformers.utils.import_utils import is_torchvision_available
 
-    if not is_torchvision_available() and _wants_video(source, **kwargs):
-        return _without_video(source, **kwargs)
     try:
+        if _names_pixtral(source, **kwargs):
+            return pixtral_processor().from_pretrained(source, **kwargs)
+        if not is_torchvision_available() and _wants_video(source, **kwargs):
+            return _without_video(source, **kwargs)
         return AutoProcessor.from_pretrained(source, **kwargs)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"no processor at {source!r}: {_first_line(error)}") from error
 
 
-def assemble(processor_class: type, image_processor: Any, tokenizer: Any, chat_template: str | None) -> Any:
-    """A processor of a class that asks for a video processor, without one."""
+def assemble(
+    processor_class: type, image_processor: Any, tokenizer: Any, chat_template: str | None, **settings: Any
+) -> Any:
+    """A processor of a class that asks for a video processor, without one.
+
+    Args:
+        processor_class: class of the processor.
+        image_processor: its image processor.
+        tokenizer: its tokenizer.
+        chat_template: in Jinja.
+        **settings: what else the class takes, such as ``image_seq_len``.
+    """
 
     def _check(self: Any, name: str, argument: Any) -> Any:
         if name == "video_processor":
             return type(None)
         return super(imageonly, self).check_argument_for_proper_class(name, argument)
 
+    def _call(self: Any, *args: Any, videos: Any = None, **kwargs: Any) -> Any:
+        if videos is not None:
+            raise ModelError("videos need torchvision, which is not installed: this processor takes images and text")
+        return super(imageonly, self).__call__(*args, **kwargs)
+
     # The class keeps its name, which transformers writes into saved configurations.
-    imageonly: Any = type(processor_class.__name__, (processor_class,), {"check_argument_for_proper_class": _check})
-    return imageonly(
-        image_processor=image_processor,
-        tokenizer=tokenizer,
-        video_processor=None,
-        chat_template=chat_template,
-    )
+    changed = {"check_argument_for_proper_class": _check, "__call__": _call}
+    imageonly: Any = type(processor_class.__name__, (processor_class,), changed)
+    parts = {"image_processor": image_processor, "tokenizer": tokenizer, "video_processor": None}
+    names = vars(sys.modules[processor_class.__module__])
+    if names.get("num2words", _missing) is None:
+        # SmolVLM's asks at once for what writes out the number of a video's frames.
+        names["num2words"] = _missing
+    return imageonly(**parts, chat_template=chat_template, **settings)
+
+
+def pixtral_processor() -> Any:
+    """PixtralProcessor, also without torchvision, which its module imports for a function that PIL's has as well."""
+    from transformers.utils.import_utils import is_torchvision_available
+
+    package = "transformers.models.pixtral"
+    if is_torchvision_available():
+        return import_module(f"{package}.processing_pixtral").PixtralProcessor
+    wanted = f"{package}.image_processing_pixtral"
+    sys.modules[wanted] = import_module(f"{package}.image_processing_pil_pixtral")
+    try:
+        return import_module(f"{package}.processing_pixtral").PixtralProcessor
+    finally:
+        del sys.modules[wanted]
+
+
+def _missing(*_: Any) -> str:
+    raise ModelError("videos need the package num2words: pip install num2words")
 
 
 def _without_video(source: str, **kwargs: Any) -> Any:
@@ -57,12 +97,22 @@ def _without_video(source: str, **kwargs: Any) -> Any:
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"no processor at {source!r}: {_first_line(error)}") from error
     template = getattr(tokenizer, "chat_template", None) or _chat_template(source, **kwargs)
-    return assemble(_processor_class(source, **kwargs), images, tokenizer, template)
+    found = _processor_class(source, **kwargs)
+    settings, _ = found.get_processor_dict(source, **kwargs)
+    taken = inspect.signature(found.__init__).parameters.keys() - {*found.get_attributes(), "chat_template"}
+    return assemble(found, images, tokenizer, template, **{name: settings[name] for name in taken & settings.keys()})
 
 
 def _wants_video(source: str, **kwargs: Any) -> bool:
     found = _processor_class(source, **kwargs)
     return found is not None and "video_processor" in found.get_attributes()
+
+
+def _names_pixtral(source: str, **kwargs: Any) -> bool:
+    from transformers import ProcessorMixin
+
+    settings, _ = ProcessorMixin.get_processor_dict(source, **kwargs)
+    return settings.get("processor_class") == "PixtralProcessor"
 
 
 def _processor_class(source: str, **kwargs: Any) -> Any:
