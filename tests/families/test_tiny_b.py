@@ -13,7 +13,7 @@ from tests.support import SIDES, TEXTS, close, picture, same
 
 # How each processor takes the pictures of several prompts: one flat list, or one list for each prompt.
 NESTED = ("mllama", "smolvlm")
-FLAT = ("idefics3", "blip_2", "instructblip", "mistral3", "pixtral")
+FLAT = ("idefics3", "blip_2", "instructblip", "mistral3", "pixtral", "aya_vision", "deepseek_vl")
 FAMILIES = (*NESTED, *FLAT)
 # One picture for every prompt or none for all, and a whole that does not run without.
 QUERIED = ("blip_2", "instructblip")
@@ -24,7 +24,6 @@ SMALL, WIDE, TALL = picture(0), picture(1, (50, 14)), picture(2, (24, 70))
 
 def encode(family, processor, rows, side="left"):
     """What the processor makes of rows, each a text and its pictures."""
-    processor.tokenizer.padding_side = side
     turns = [
         [{"role": "user", "content": [{"type": "image"}] * len(pictures) + [{"type": "text", "text": text}]}]
         for text, pictures in rows
@@ -33,7 +32,11 @@ def encode(family, processor, rows, side="left"):
     nested = [list(pictures) for _, pictures in rows]
     flat = [p for pictures in nested for p in pictures]
     images = (nested if family in NESTED else flat) if flat else None
-    return processor(text=texts, images=images, padding=True, return_tensors="pt", add_special_tokens=False)
+    # Some processors have a padding side of their own; InstructBLIP's would pad the Q-Former's prompt with it as well.
+    padding = {} if family == "instructblip" else {"padding_side": side}
+    processor.tokenizer.padding_side = side
+    kwargs = {"padding": True, "return_tensors": "pt", "add_special_tokens": False, **padding}
+    return processor(text=texts, images=images, **kwargs)
 
 
 @torch.no_grad()

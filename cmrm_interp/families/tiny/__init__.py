@@ -6,10 +6,23 @@ from typing import Any
 import torch
 
 from cmrm_interp.errors import ModelError
-from cmrm_interp.families.tiny import blip, gemma, idefics3, llava, mllama, opt, pixtral, qwen, text, tiles
+from cmrm_interp.families.tiny import (
+    aya_vision,
+    blip,
+    deepseek_vl,
+    gemma,
+    idefics3,
+    llava,
+    mllama,
+    opt,
+    pixtral,
+    qwen,
+    text,
+    tiles,
+)
 from cmrm_interp.families.tiny.parts import randomise
 
-_MODULES = (llava, tiles, qwen, gemma, mllama, idefics3, blip, pixtral, opt, text)
+_MODULES = (llava, tiles, qwen, gemma, mllama, idefics3, blip, pixtral, aya_vision, deepseek_vl, opt, text)
 Builder = Callable[[dict[str, Any]], tuple[Any, Any]]
 _BUILDERS: dict[str, Builder] = {name: make for module in _MODULES for name, make in module.BUILDERS.items()}
 TINY = tuple(_BUILDERS)
