@@ -127,22 +127,12 @@ def _gemma4_processor(words: Any) -> Any:
     from transformers import Gemma4AudioFeatureExtractor, Gemma4Processor
     from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
 
-    def _check(self: Any, name: str, argument: Any) -> Any:
-        if name == "video_processor":
-            return type(None)
-        return super(imageonly, self).check_argument_for_proper_class(name, argument)
+    from cmrm_interp.families.processors import assemble
 
-    # As families/processors.assemble, which knows of no part for sound.
-    imageonly: Any = type("Gemma4Processor", (Gemma4Processor,), {"check_argument_for_proper_class": _check})
-    return imageonly(
-        feature_extractor=Gemma4AudioFeatureExtractor(),
-        # Images are enlarged until they have as many tokens as possible: 70 is the least that may be asked for.
-        image_processor=Gemma4ImageProcessorPil(patch_size=4, pooling_kernel_size=2, max_soft_tokens=70),
-        tokenizer=words,
-        video_processor=None,
-        chat_template=words.chat_template,
-        image_seq_length=70,
-    )
+    # Images are enlarged until they have as many tokens as possible: 70 is the least that may be asked for.
+    images = Gemma4ImageProcessorPil(patch_size=4, pooling_kernel_size=2, max_soft_tokens=70)
+    sound = Gemma4AudioFeatureExtractor()
+    return assemble(Gemma4Processor, images, words, words.chat_template, feature_extractor=sound, image_seq_length=70)
 
 
 BUILDERS = {"paligemma": paligemma, "gemma3": gemma3, "gemma4": gemma4}

@@ -22,6 +22,8 @@ SPECIAL = (
     "USER:",
     "ASSISTANT:",
 )
+# Ends of the names of vectors that multiply.
+_GAINS = ("weight", "scale", "lambda_1", "lambda_2")
 _ROLES = "{% if m['role'] == 'system' %}{{ '' }}{% else %}{{ m['role'].upper() + ': ' }}{% endif %}"
 
 
@@ -30,9 +32,10 @@ def randomise(hf: torch.nn.Module) -> None:
     with torch.no_grad():
         for name, parameter in hf.named_parameters():
             noise = torch.randn_like(parameter)
-            if parameter.ndim == 1:
-                is_gain = name.endswith("weight")
-                parameter.copy_(1 + 0.3 * noise if is_gain else 0.1 * noise)
+            if parameter.numel() == 1:
+                parameter.copy_(0.8 + 0.2 * noise)  # a gate
+            elif parameter.ndim == 1:
+                parameter.copy_(1 + 0.3 * noise if name.endswith(_GAINS) else 0.1 * noise)
             else:
                 # Convolutions sum over kernels too; experts are stacked before what they sum over.
                 fan_in = parameter.shape[-1] if parameter.ndim == 3 else parameter[0].numel()

@@ -62,10 +62,10 @@ def llava_onevision(config: dict[str, Any]) -> tuple[Any, Any]:
     )
     template = chat_template("<image>")
     images = LlavaOnevisionImageProcessorPil(size={"height": 16, "width": 16}, image_grid_pinpoints=pinpoints)
-    processor = assemble(LlavaOnevisionProcessor, images, tokenizer(template, extra), template)
-    processor.num_image_tokens = 4
-    processor.vision_feature_select_strategy = "full"
-    processor.vision_aspect_ratio = "anyres_max_2"
+    processor = assemble(
+        LlavaOnevisionProcessor, images, tokenizer(template, extra), template, num_image_tokens=4,
+        vision_feature_select_strategy="full", vision_aspect_ratio="anyres_max_2",
+    )  # fmt: skip
     return LlavaOnevisionForConditionalGeneration(whole), processor
 
 
@@ -100,9 +100,10 @@ def internvl(config: dict[str, Any]) -> tuple[Any, Any]:
     )
     template = chat_template("<IMG_CONTEXT>")
     images = GotOcr2ImageProcessorPil(size={"height": 16, "width": 16}, crop_to_patches=True, max_patches=4)
-    processor = assemble(InternVLProcessor, images, tokenizer(template, extra, **named), template)
-    processor.image_seq_length = 4
-    return InternVLForConditionalGeneration(whole), processor
+    words = tokenizer(template, extra, **named)
+    return InternVLForConditionalGeneration(whole), assemble(
+        InternVLProcessor, images, words, template, image_seq_length=4
+    )
 
 
 BUILDERS = {"llava_next": llava_next, "llava_onevision": llava_onevision, "internvl": internvl}
