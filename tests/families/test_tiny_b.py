@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from cmrm_interp.families.processors import load_processor
 from cmrm_interp.families.tiny import tiny
+from tests.families.strangers import strangers
 from tests.support import SIDES, TEXTS, close, picture, same
 
 # How each processor takes the pictures of several prompts: one flat list, or one list for each prompt.
@@ -152,3 +153,15 @@ def test_opt_runs_and_loads(config, tmp_path):
     assert torch.equal(tokens[:, -3], logits.argmax(-1))
     hf.save_pretrained(tmp_path)
     same(last_logits(AutoModelForCausalLM.from_pretrained(tmp_path), left), logits)
+
+
+@pytest.mark.parametrize("name", strangers())
+@torch.no_grad()
+def test_strangers_see(name):
+    hf, encoding = strangers()[name]()
+    tokens = hf.generate(**encoding, max_new_tokens=3, do_sample=False)
+    assert tokens[:, -3:].shape == (2, 3)
+    logits = last_logits(hf, encoding)
+    changed = last_logits(hf, {**encoding, "pixel_values": -encoding["pixel_values"]})
+    assert (changed[0] - logits[0]).abs().max() > 0.01
+    close(changed[1], logits[1])
