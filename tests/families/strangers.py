@@ -25,7 +25,8 @@ Stranger = Callable[[], tuple[Any, dict[str, torch.Tensor]]]
 
 def strangers() -> dict[str, Stranger]:
     """By name of the architecture: what builds a random model and an encoding of an image row and a text row."""
-    return {make.__name__: make for make in (vipllava, idefics2, got_ocr2, ovis2, aria, cohere2_vision, llama4, janus)}
+    makers = (vipllava, idefics2, got_ocr2, ovis2, aria, cohere2_vision, llama4, janus, *_ODD)
+    return {make.__name__: make for make in makers}
 
 
 def vipllava():
@@ -163,6 +164,68 @@ def janus():
         vision_config=vision, vq_config=drawing, text_config=text, image_token_id=IMAGE, tie_word_embeddings=False
     )
     return _finish(JanusForConditionalGeneration(config), pieces=16, pixel_values=_pixels(1, 3, 16, 16))
+
+
+def fuyu():
+    """No tower: patches go through one linear layer into the stream; fused queries, keys and values (Persimmon)."""
+    from transformers import FuyuConfig, FuyuForCausalLM, PersimmonConfig
+
+    text = PersimmonConfig(**text_config({"num_key_value_heads": 4}))
+    config = FuyuConfig(text_config=text, patch_size=4, image_size=16, image_token_id=IMAGE)
+    return _finish(FuyuForCausalLM(config), pieces=16, pixel_values=_pixels(1, 16, 48))
+
+
+def lfm2_vl():
+    """Convolutions in place of attention in half of the blocks."""
+    from transformers import Lfm2Config, Lfm2VlConfig, Lfm2VlForConditionalGeneration, Siglip2VisionConfig
+
+    vision = {**_SIGLIP, "num_patches": 16}
+    del vision["image_size"]
+    config = Lfm2VlConfig(
+        vision_config=Siglip2VisionConfig(**vision),
+        text_config=Lfm2Config(**text_config({"full_attn_idxs": [1, 3], "block_multiple_of": 16})),
+        image_token_id=IMAGE,
+        projector_hidden_size=48,
+    )
+    shapes: dict[str, Any] = {
+        "spatial_shapes": torch.tensor([[4, 4]]),
+        "pixel_attention_mask": torch.ones(1, 16, dtype=torch.long),
+    }
+    return _finish(Lfm2VlForConditionalGeneration(config), pieces=4, pixel_values=_pixels(1, 16, 48), **shapes)
+
+
+def qwen3_5():
+    """Linear attention in three of four blocks, and a gate on the attention's output in the fourth."""
+    from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration
+
+    linear = {"key_head_dim": 8, "value_head_dim": 8, "num_key_heads": 2, "num_value_heads": 4}
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2], "partial_rotary_factor": 0.5}
+    text = text_config({"head_dim": 16, "rope_parameters": rope, **{f"linear_{k}": v for k, v in linear.items()}})
+    vision = {
+        "depth": 3,
+        "hidden_size": 24,
+        "intermediate_size": 40,
+        "num_heads": 2,
+        "patch_size": 4,
+        "out_hidden_size": text["hidden_size"],
+        "num_position_embeddings": 16,
+    }
+    config = Qwen3_5Config(
+        text_config=text, vision_config=vision, image_token_id=IMAGE,
+        video_token_id=41, vision_start_token_id=42, vision_end_token_id=43,
+    )  # fmt: skip
+    hf, encoding = _finish(
+        Qwen3_5ForConditionalGeneration(config),
+        pieces=4,
+        around=([42], [43]),
+        pixel_values=_pixels(16, 96),
+        image_grid_thw=torch.tensor([[1, 4, 4]]),
+    )
+    return hf, {**encoding, "mm_token_type_ids": (encoding["input_ids"] == IMAGE).long()}
+
+
+# What the package's names cannot all mean: no tower, or blocks without attention.
+_ODD = (fuyu, lfm2_vl, qwen3_5)
 
 
 def _finish(hf: Any, pieces: int, around: tuple[list[int], list[int]] = ([], []), **images: torch.Tensor):
