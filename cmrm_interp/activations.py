@@ -10,7 +10,7 @@ from cmrm_interp.axes import Bool, Float, Tensor
 from cmrm_interp.byhook import ByHook
 from cmrm_interp.errors import MismatchError
 from cmrm_interp.hooks import pos_axis
-from cmrm_interp.positions import Position
+from cmrm_interp.positions import Position, from_data, to_data
 from cmrm_interp.store import load as load_tensors
 from cmrm_interp.store import save as save_tensors
 
@@ -22,7 +22,7 @@ _MASK = "mask"
 class Activations(ByHook):
     """Activations by hook point.
 
-    A single position (``"last"``, an int) gives ``batch d_model``; several give ``batch pos d_model``
+    A single position (``"last"``, ``"first"``, an int) gives ``batch d_model``; several give ``batch pos d_model``
     with `mask` True where a row has a token there. ``"all"`` keeps the columns of the padded batch;
     other choices move the chosen tokens of each row to the front. Points of the vision side hold
     ``image patch d_vision`` whatever the position, and masks of their own.
@@ -95,10 +95,10 @@ class Activations(ByHook):
         """Write to one safetensors file, whole or not at all.
 
         Raises:
-            StoreError: the disk is full or the folder cannot be written.
+            StoreError: the disk is full, the folder cannot be written, or the positions are a function.
         """
         header = {
-            "positions": _position_text(self.positions),
+            "positions": to_data(self.positions),
             "model": self.model,
             "hooks": list(self.tensors),
         }
@@ -113,7 +113,7 @@ class Activations(ByHook):
         """
         tensors, header = load_tensors(path, kind=KIND)
         ordered = {name: tensors.pop(name) for name in header["hooks"]} | tensors
-        return cls.from_everything(ordered, _position_value(header["positions"]), header["model"])
+        return cls.from_everything(ordered, from_data(header["positions"]), header["model"])
 
     @classmethod
     def from_everything(cls, table: Mapping[str, Tensor], positions: Position, model: str | None) -> "Activations":
@@ -184,11 +184,3 @@ def _pad(tensor: Tensor, shape: Sequence[int], before: Sequence[int]) -> Tensor:
     sides = [(m, 0) if axis in before else (0, m) for axis, m in enumerate(missing, start=1)]
     # torch.nn.functional.pad names the last axis first.
     return torch.nn.functional.pad(tensor, [n for side in reversed(sides) for n in side])
-
-
-def _position_text(position: Position) -> str | int | list[int | None]:
-    return [position.start, position.stop] if isinstance(position, slice) else position
-
-
-def _position_value(stored: str | int | list[int | None]) -> Position:
-    return slice(*stored) if isinstance(stored, list) else stored

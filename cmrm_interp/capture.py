@@ -15,7 +15,7 @@ from cmrm_interp.families.maps import Point
 from cmrm_interp.hooks import expand, pos_axis
 from cmrm_interp.inputs import Inputs, digest
 from cmrm_interp.interventions import Intervention
-from cmrm_interp.positions import Position, Tokens, check_position, position_mask
+from cmrm_interp.positions import Position, Tokens, as_selector, position_mask, simple, to_data
 from cmrm_interp.running import BatchSize, each_batch, edits, forward, patch_mask
 from cmrm_interp.shards import Shards
 from cmrm_interp.tracing import Network, Visit
@@ -44,12 +44,11 @@ class Request:
         Raises:
             HookPointError: a hook point or position that there is not.
         """
-        check_position(positions)
-        if positions == "generated":
+        if not as_selector(positions).in_prompt:
             raise HookPointError(
                 "a capture runs the prompt alone, in which no token is generated: use another position"
             )
-        return cls(tuple(expand(hooks, list(network.points))), positions, **rest)
+        return cls(tuple(expand(hooks, list(network.points))), simple(positions), **rest)
 
 
 def stream(
@@ -88,7 +87,7 @@ def capture(
     Raises:
         InputError: a folder for patches of images, of which some row has none.
         MismatchError: the folder holds another capture.
-        StoreError: it cannot be written, or is damaged.
+        StoreError: it cannot be written, or is damaged, or the positions are a function.
     """
     left = inputs.padding_side == "left"
     if folder is None:
@@ -122,7 +121,7 @@ def capture_batch(network: Network, encoder: Encoder, batch: Batch, request: Req
         )
         visits[name] = _then(visits.get(name), keep, name)
     forward(network, batch, visits, stop=True)
-    several = isinstance(request.positions, slice) or request.positions in ("all", "prompt", "image", "text")
+    several = not as_selector(request.positions).single
     own = _compact(mask[..., None], mask)[..., 0] if several and request.positions not in ("all", "prompt") else mask
     return Activations(
         {name: kept[name] for name in request.hooks if name in kept},
@@ -156,7 +155,7 @@ class _KeepTokens:
         moved = activation.movedim(axis, 1)
         if self.positions in ("all", "prompt"):
             self.kept[name] = activation.detach().to("cpu", copy=True)
-        elif isinstance(self.positions, int) or self.positions == "last":
+        elif as_selector(self.positions).single:
             self.kept[name] = moved[self.mask.nonzero(as_tuple=True)].detach().cpu()
         else:
             self.kept[name] = _compact(moved, self.mask).movedim(1, axis).detach().cpu()
@@ -193,6 +192,8 @@ def _compact(x: Tensor, mask: Bool[Tensor, "batch pos"]) -> Tensor:
 
 
 def _header(request: Request, inputs: Inputs) -> dict[str, Any]:
+    # Two functions may have one name, so a capture at a function's positions could not be known again.
+    to_data(request.positions)
     return {
         "kind": KIND,
         "hooks": list(request.hooks),

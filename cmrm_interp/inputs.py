@@ -8,12 +8,12 @@ from functools import cached_property
 
 import torch
 
-from cmrm_interp.axes import Bool, Tensor
-from cmrm_interp.encoding import Batch, Encoder, PaddingSide
+from cmrm_interp.axes import Bool, Int, Tensor
+from cmrm_interp.encoding import Batch, Encoder, GivenTokens, PaddingSide
 from cmrm_interp.errors import InputError
 from cmrm_interp.images import fingerprint, load_image
-from cmrm_interp.positions import Position, position_mask
-from cmrm_interp.prompts import ImageSource, Prompt, pair
+from cmrm_interp.positions import Position, Source, position_mask
+from cmrm_interp.prompts import Images, ImageSource, Prompt, pair
 
 
 class Inputs(ABC):
@@ -40,13 +40,18 @@ class Inputs(ABC):
         """The same with padding before the tokens, as generation needs it."""
 
     @abstractmethod
-    def encode(self, rows: slice) -> dict[str, Tensor]:
-        """Tensors of some rows, padded to the longest of them."""
+    def read(self, rows: slice) -> tuple[dict[str, Tensor], Source]:
+        """Tensors of some rows, padded to the longest of them, and what can be asked of their tokens."""
 
     @property
     @abstractmethod
+    def image_counts(self) -> Int[Tensor, " batch"]:
+        """Number of images of each row (of image tokens, where the inputs were made from an encoding)."""
+
+    @property
     def rows_with_image(self) -> Bool[Tensor, " batch"]:
         """Which rows have an image."""
+        return self.image_counts > 0
 
     @property
     def has_images(self) -> bool:
@@ -60,7 +65,11 @@ class Inputs(ABC):
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
         """Tensors of all rows at once, as the model's forward takes them."""
-        return self.encode(slice(0, len(self)))
+        return self._whole.tensors
+
+    @cached_property
+    def _whole(self) -> Batch:
+        return self.batch(slice(0, len(self)))
 
     def batches(self, n: int) -> Iterator[Batch]:
         """Batches of `n` rows (the last may be smaller), each encoded when it is asked for.
@@ -70,32 +79,49 @@ class Inputs(ABC):
         """
         if n < 1:
             raise InputError(f"a batch of {n} rows: give at least 1")
-        for start in range(0, len(self), n):
-            yield self.batch(slice(start, min(start + n, len(self))))
+        start = 0
+        while start < len(self):
+            stop = self.stop_of(start, n)
+            yield self.batch(slice(start, stop))
+            start = stop
+
+    def stop_of(self, start: int, n: int) -> int:
+        """Where a batch of at most `n` rows ends that begins at row `start`.
+
+        Families that cannot mix prompts with and without images (`Encoder.mixed`) get batches of rows with
+        equally many.
+        """
+        stop = min(start + n, len(self))
+        if self.encoder.mixed:
+            return stop
+        counts = self.image_counts[start:stop]
+        other = (counts != counts[0]).nonzero().flatten()
+        return start + int(other[0]) if other.numel() else stop
 
     def batch(self, rows: slice) -> Batch:
         """One batch of the given rows."""
-        tensors = self.encode(rows)
-        tokens = self.encoder.tokens(tensors)
+        tensors, source = self.read(rows)
+        tokens = self.encoder.tokens(tensors, source, rows.start)
         return Batch(tensors, tokens, torch.arange(rows.start, rows.stop), tokens.image.any(1))
 
     def mask(self, position: Position) -> Bool[Tensor, "batch pos"]:
         """Which tokens of `tensors` a position means.
 
         Args:
-            position: ``"last"``, ``"image"``, ``"text"``, ``"all"``, an int or a slice over real tokens.
+            position: ``"last"``, ``"image"``, ``"text"``, ``"all"``, an int or a slice over real tokens, or any other
+                position (see `cmrm_interp.positions`).
 
         Raises:
             HookPointError: not a position, or a row has no such token.
         """
-        return position_mask(position, self.encoder.tokens(self.tensors))
+        return position_mask(position, self._whole.tokens)
 
     def without_images(self) -> "Inputs":
         """The same prompts as text alone."""
         return self.with_images(None)
 
-    def with_images(self, image: ImageSource | Sequence[ImageSource | None] | None) -> "Inputs":
-        """The same prompts with another image: one for all, one for each, or None for no image."""
+    def with_images(self, image: ImageSource | Sequence[Images] | None) -> "Inputs":
+        """The same prompts with other images: one for all, one or several for each, or None for no image."""
         return PromptInputs(self.encoder, pair([p.with_image(None) for p in self.prompts], image), self.padding_side)
 
 
@@ -119,7 +145,7 @@ class PromptInputs(Inputs):
 
     def __repr__(self) -> str:
         """Counts and the first text, one line."""
-        images = sum(prompt.image is not None for prompt in self.given)
+        images = sum(bool(prompt.images) for prompt in self.given)
         return f"Inputs({len(self)} prompts, {images} with an image; first: {self.given[0].text[:60]!r})"
 
     @property
@@ -127,18 +153,18 @@ class PromptInputs(Inputs):
         """The prompts."""
         return self.given
 
-    def encode(self, rows: slice) -> dict[str, Tensor]:
-        """Tensors of some prompts."""
+    def read(self, rows: slice) -> tuple[dict[str, Tensor], Source]:
+        """Tensors of some prompts, and what can be asked of their tokens."""
         return self.encoder.encode(self.given[rows], self.padding_side, rows.start)
 
     @property
-    def rows_with_image(self) -> Bool[Tensor, " batch"]:
-        """Which prompts have an image."""
-        return torch.tensor([prompt.image is not None for prompt in self.given])
+    def image_counts(self) -> Int[Tensor, " batch"]:
+        """Number of images of each prompt."""
+        return torch.tensor([len(prompt.images) for prompt in self.given])
 
     def fingerprint(self) -> str:
         """Hash of texts and images."""
-        return digest(part for p in self.given for part in (p.text, p.system or "", _image_key(p.image)))
+        return digest(part for p in self.given for part in (p.text, _before(p), _image_key(p)))
 
     def left_padded(self) -> "PromptInputs":
         """The same with padding before the tokens."""
@@ -203,14 +229,15 @@ class EncodedInputs(Inputs):
             "these inputs were made by from_encoding and have no prompts: use model.prepare(prompts, images)"
         )
 
-    def encode(self, rows: slice) -> dict[str, Tensor]:
-        """Some rows of the encoding."""
-        return self.encoder.slice_rows(self.encoding, rows)
+    def read(self, rows: slice) -> tuple[dict[str, Tensor], Source]:
+        """Some rows of the encoding, and what can be asked of their tokens."""
+        tensors = self.encoder.slice_rows(self.encoding, rows)
+        return tensors, GivenTokens(self.encoder, tensors)
 
     @property
-    def rows_with_image(self) -> Bool[Tensor, " batch"]:
-        """Which rows have image tokens."""
-        return self.encoder.tokens(self.encoding).image.any(1)
+    def image_counts(self) -> Int[Tensor, " batch"]:
+        """Number of image tokens of each row."""
+        return self.encoder.tokens(self.encoding).image.sum(1)
 
     def fingerprint(self) -> str:
         """Hash of the tensors."""
@@ -262,5 +289,10 @@ def move_padding(tensors: Mapping[str, Tensor], mask: Tensor, to: PaddingSide) -
     return {n: t.gather(1, order) if t.shape == mask.shape else t for n, t in tensors.items()}
 
 
-def _image_key(image: ImageSource | None) -> str:
-    return "" if image is None else fingerprint(load_image(image, "a prompt"))
+def _before(prompt: Prompt) -> str:
+    said = [f"{turn.role}:{turn.text}" for turn in prompt.history]  # type: ignore[union-attr]
+    return digest([prompt.system or "", *said]) if said else prompt.system or ""
+
+
+def _image_key(prompt: Prompt) -> str:
+    return ",".join(fingerprint(load_image(image, "a prompt")) for image in prompt.images)

@@ -75,7 +75,7 @@ def test_a_shown_prefix_stays_one_row():
 
 def test_new_tokens_use_what_the_first_one_worked_out():
     real = torch.ones(2, 1, dtype=torch.bool)
-    step = Step(Tokens(real, ~real, generated=True), torch.arange(2), torch.ones(2, dtype=torch.bool))
+    step = Step(Tokens(real, ~real, step=1), torch.arange(2), torch.ones(2, dtype=torch.bool))
     first, second = (step.chosen("last", 1, hook) for hook in ("blocks.0.hook_resid_post", "blocks.1.hook_resid_post"))
     assert (first.hook, second.hook) == ("blocks.0.hook_resid_post", "blocks.1.hook_resid_post")
     made = []

@@ -1,7 +1,7 @@
 """What every intervention is: hook points, positions, and an edit of the chosen tokens."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -10,7 +10,7 @@ import torch
 from cmrm_interp.axes import Bool, Float, Int, Tensor
 from cmrm_interp.errors import HookPointError, MismatchError
 from cmrm_interp.hooks import check_layers, layer_of, pos_axis, stack_sizes
-from cmrm_interp.positions import Position, Tokens, position_mask
+from cmrm_interp.positions import Position, Selector, Tokens, as_selector
 
 T = TypeVar("T")
 
@@ -23,35 +23,58 @@ class Step:
         tokens: real, image and new tokens of the pass.
         rows: index of each row in the whole of the inputs.
         has_image: whether each row's prompt has an image.
-        kept: what was worked out already (it is the same at every layer, and at every new token).
+        kept: what was worked out already (it is the same at every layer, and at new tokens of the same phase).
     """
 
     tokens: Tokens
     rows: Int[Tensor, " batch"]
     has_image: Bool[Tensor, " batch"]
-    kept: dict[str, Any] = field(default_factory=dict)
+    kept: dict[Any, Any] = field(default_factory=dict)
+
+    @property
+    def number(self) -> int:
+        """0 for the prompt; k for the pass over the k-th new token of a generation."""
+        return self.tokens.step
+
+    def at(self, number: int) -> "Step":
+        """The pass over the `number`-th new token of the same batch (0: this one, over the prompt)."""
+        if number == self.number:
+            return self
+        # Asked for at every layer of every step, so the masks are made once.
+        later = _once(self.kept, "new token", self.tokens.new_token)
+        return replace(self, tokens=later.new_token(number))
 
     def select(
         self, position: Position, width: int, device: torch.device | str = "cpu"
     ) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
         """Rows and columns of the chosen tokens, in an activation with `width` positions."""
+        selector = as_selector(position)
 
         def _find() -> tuple[Tensor, Tensor]:
             # Logits may be computed for the last columns alone; those are the ones that are kept.
-            rows, columns = position_mask(position, self.tokens)[:, -width:].nonzero(as_tuple=True)
+            rows, columns = selector.mask(self.tokens)[:, -width:].nonzero(as_tuple=True)
             # An index that is not where the activation is would stop a GPU at every layer of every step.
             return rows.to(device), columns.to(device)
 
-        return _once(self.kept, f"{position!r}:{width}:{device}", _find)
+        return self._in_phase(selector, (width, device), _find)
 
     def chosen(self, position: Position, width: int, hook: str) -> "Chosen":
         """What an edit is told of the chosen tokens."""
+        selector = as_selector(position)
 
         def _find() -> Chosen:
-            rows = self.select(position, width)[0]
+            rows = self.select(selector, width)[0]
             return Chosen(hook, self.rows[rows], _order(rows), self.has_image[rows])
 
-        return replace(_once(self.kept, f"chosen:{position!r}:{width}", _find), hook=hook)
+        return replace(self._in_phase(selector, ("chosen", width), _find), hook=hook)
+
+    def _in_phase(self, selector: Selector, what: Hashable, make: Callable[[], T]) -> T:
+        generated = self.tokens.generated
+        phase, key = selector.phase(self.number), (selector, what, generated)
+        # Only the last phase is kept: a long answer may have one for each of its tokens.
+        if key not in self.kept or self.kept[key][0] != phase:
+            self.kept[key] = (phase, make())
+        return self.kept[key][1]
 
 
 @dataclass(frozen=True)
