@@ -1,4 +1,4 @@
-"""The command line: ``cmrm demo``, ``cmrm organism train``, ``cmrm families``, ``cmrm hooks``."""
+"""The command line: ``cmrm demo``, ``cmrm organism train``, ``cmrm families``, ``cmrm hooks``, ``cmrm convert``."""
 
 import sys
 from pathlib import Path
@@ -76,6 +76,23 @@ def hooks(model: Annotated[str, typer.Argument(help="hub id, folder or 'organism
 
     for name in load(model).hook_points:
         typer.echo(name)
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="original LLaVA 1.x or ShareGPT4V: folder or name on the hub")],
+    out: Annotated[Path, typer.Argument(help="folder for the Hugging Face checkpoint")],
+    vision_tower: Annotated[str | None, typer.Option(help="its CLIP tower, if it is neither inside nor found")] = None,
+    allow_pickled: Annotated[
+        bool, typer.Option("--allow-pickled", help="read tensors from pytorch_model*.bin; no code in them is run")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace another model's folder")] = False,
+) -> None:
+    """Turn an original LLaVA 1.x or ShareGPT4V checkpoint into a Hugging Face one."""
+    from cmrm_interp.convert import convert as run
+
+    folder = run(source, out, vision_tower, allow_pickled, overwrite)
+    typer.echo(f"converted: ci.load({str(folder)!r})")
 
 
 def main() -> None:
