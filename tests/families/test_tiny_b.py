@@ -89,6 +89,36 @@ def test_padding_and_batches_change_nothing_and_pictures_do(family):
     assert (text_logits(family, hf, processor) - left).abs().amax(1).min() > 0.01
 
 
+# Tokens that stand for pieces of SMALL, WIDE and TALL; where the tower's layers are; rows of each picture in there.
+PIECES = {
+    "mllama": ((1, 1, 1), "model.vision_model.transformer", (1, 1, 1)),
+    "smolvlm": ((20, 12, 12), "model.vision_model.encoder", (5, 3, 3)),
+    "idefics3": ((20, 12, 12), "model.vision_model.encoder", (5, 3, 3)),
+    "blip_2": ((4, 4, 4), "vision_model.encoder", (1, 1, 1)),
+    "instructblip": ((4, 4, 4), "vision_model.encoder", (1, 1, 1)),
+    "mistral3": ((16, 4, 8), "model.vision_tower.transformer", (1, 1, 1)),
+    "pixtral": ((16, 4, 8), "model.vision_tower.transformer", (1, 1, 1)),
+    "aya_vision": ((20, 20, 16), "model.vision_tower.encoder", (5, 5, 4)),
+    "deepseek_vl": ((16, 16, 16), "model.vision_model.encoder", (1, 1, 1)),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_picture_becomes_so_many_tokens_and_rows_of_the_tower(family):
+    hf, processor = tiny(family)
+    pieces, tower, rows = PIECES[family]
+    seen = []
+    layer = hf.get_submodule(f"{tower}.layers.0")
+    layer.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append((args or (kwargs["hidden_states"],))[0]), with_kwargs=True
+    )
+    for number, (image, wanted) in enumerate(zip((SMALL, WIDE, TALL), zip(pieces, rows, strict=True), strict=True)):
+        encoding = encode(family, processor, [(TEXTS[0], (image,))])
+        last_logits(hf, encoding)
+        counted = int((encoding["input_ids"] == hf.config.image_token_id).sum())
+        assert (counted, len(seen[number])) == wanted
+
+
 @pytest.mark.parametrize("mix", MIXES)
 @pytest.mark.parametrize("family", [f for f in FAMILIES if f not in QUERIED])
 def test_rows_with_other_numbers_of_pictures_share_a_batch(family, mix):
