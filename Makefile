@@ -7,7 +7,7 @@ NOTEBOOKS = $(wildcard tutorials/*.ipynb notebooks/*.ipynb notebooks/*/*.ipynb)
 LESSONS = $(wildcard tutorials/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check tutorials docs bench clean
+.PHONY: help install demo test check tutorials docs bench parity clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,9 @@ docs: $(STAMP) ## build the pages into site/
 
 bench: $(STAMP) ## times and peak memory at the size of LLaVA-1.5-7B, random weights, as many layers as fit
 	$(BIN)/python -m benchmarks.rehearsal --shape llava-1.5-7b
+
+parity: $(STAMP) ## every hook point beside TransformerLens's, on the same weights, in an environment of its own
+	OMP_NUM_THREADS=1 $(BIN)/python -m parity.run
 
 clean: ## remove what was built, not the virtual environment
 	rm -rf site build dist htmlcov .coverage coverage.json .pytest_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,1 @@
+"""Our hook points beside TransformerLens's on the same weights: ``make parity``."""
