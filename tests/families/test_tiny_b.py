@@ -152,12 +152,7 @@ def save(processor, folder):
         processor.save_pretrained(folder)
 
 
-UNREAD = {"smolvlm": "asks for num2words", "mistral3": "asks for torchvision", "pixtral": "asks for torchvision"}
-
-
-@pytest.mark.parametrize(
-    "family", [pytest.param(f, marks=pytest.mark.xfail(reason=UNREAD[f])) if f in UNREAD else f for f in FAMILIES]
-)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_saved_model_loads(family, tmp_path):
     hf, processor = tiny(family)
     hf.save_pretrained(tmp_path)

@@ -1,7 +1,6 @@
 """Tiny Idefics3 and SmolVLM: an image is cut into tiles, each of four tokens, and comes once more as a whole."""
 
 from typing import Any
-from unittest.mock import patch
 
 from cmrm_interp.families.tiny.parts import chat_template, text_config, tokenizer, vocabulary
 
@@ -30,10 +29,7 @@ def smolvlm(config: dict[str, Any]) -> tuple[Any, Any]:
     from cmrm_interp.families.processors import assemble
 
     images = SmolVLMImageProcessorPil(**_SIZES)
-    # The processor asks for a package that it needs for videos alone.
-    with patch("transformers.models.smolvlm.processing_smolvlm.num2words", str):
-        processor = assemble(SmolVLMProcessor, images, tokenizer(_TEMPLATE, extra=_EXTRA), _TEMPLATE)
-    processor.image_seq_len = 4
+    processor = assemble(SmolVLMProcessor, images, tokenizer(_TEMPLATE, extra=_EXTRA), _TEMPLATE, image_seq_len=4)
     return SmolVLMForConditionalGeneration(SmolVLMConfig(**_config(config))), processor
 
 

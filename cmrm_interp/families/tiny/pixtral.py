@@ -1,7 +1,5 @@
 """Tiny Pixtral and Mistral 3: images of any size, whose rows of patches end in a token of their own."""
 
-import sys
-from importlib import import_module
 from typing import Any
 
 from cmrm_interp.families.tiny.parts import chat_template, text_config, tokenizer, vocabulary
@@ -45,25 +43,12 @@ def _config(config: dict[str, Any], patch_size: int) -> dict[str, Any]:
 def _processor(patch_size: int, **settings: Any) -> Any:
     from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
 
+    from cmrm_interp.families.processors import pixtral_processor
+
     size = {"height": patch_size, "width": patch_size}
     images = PixtralImageProcessorPil(patch_size=size, size={"longest_edge": 32})
     words = tokenizer(_TEMPLATE, extra=_EXTRA)
-    return processor_class()(images, words, patch_size=patch_size, chat_template=_TEMPLATE, **settings)
-
-
-def processor_class() -> Any:
-    """PixtralProcessor, also without torchvision, which its module imports for a function that PIL's has as well."""
-    package = "transformers.models.pixtral"
-    wanted = f"{package}.image_processing_pixtral"
-    from transformers.utils.import_utils import is_torchvision_available
-
-    if is_torchvision_available():
-        return import_module(f"{package}.processing_pixtral").PixtralProcessor
-    sys.modules[wanted] = import_module(f"{package}.image_processing_pil_pixtral")
-    try:
-        return import_module(f"{package}.processing_pixtral").PixtralProcessor
-    finally:
-        del sys.modules[wanted]
+    return pixtral_processor()(images, words, patch_size=patch_size, chat_template=_TEMPLATE, **settings)
 
 
 BUILDERS = {"mistral3": mistral3, "pixtral": pixtral}
