@@ -21,7 +21,8 @@ class Edit:
     Attributes:
         ours: our hook point.
         theirs: TransformerLens's name of the place where the same change has the same effect.
-        kind: add noise, scale up, or mix each head's attention pattern with the mean of all (rows still sum to one).
+        kind: add noise, scale each token by another factor (a norm may undo one factor for all), or mix each head's
+            attention pattern with the mean of all (rows still sum to one).
     """
 
     ours: str
@@ -31,7 +32,7 @@ class Edit:
     def apply(self, x: Tensor, noise: Tensor) -> Tensor:
         """The changed activation."""
         if self.kind == "scale":
-            return 1.25 * x
+            return x * (1 + noise.abs())
         if self.kind == "mix":
             return (x + x.mean(1, keepdim=True)) / 2
         return x + noise
