@@ -23,24 +23,32 @@ from cmrm_interp.positions import Position
 from cmrm_interp.prefix import PrefixCache, capture_last
 from cmrm_interp.prompts import ImageSource, Prompt, pair
 from cmrm_interp.running import BatchSize
+from cmrm_interp.selfcheck import selfcheck
+from cmrm_interp.steps import Generation, generate_with_capture
+from cmrm_interp.streaming import Piece, stream_generate
 from cmrm_interp.tracing import Network
 from cmrm_interp.vetting import need_images, vet
 
 
-def load(source: Source, **hf_kwargs: Any) -> "Model":
+def load(source: Source, check: bool = True, **hf_kwargs: Any) -> "Model":
     """Load a vision-language model (or the text decoder that one was made from).
 
     Args:
         source: hub id, local folder, ``"organism"`` (shipped), or ``(hf_model, processor)``; the processor may be
             None, then inputs come from `Model.from_encoding` alone.
+        check: try every kind of hook point on a few tokens and an empty image before the model is handed over.
         **hf_kwargs: as Hugging Face's `from_pretrained` takes them: ``dtype``, ``device_map``, ``revision``,
             ``attn_implementation="eager"`` (needed for attention patterns), ``trust_remote_code``; and
             ``chat_template`` (Jinja).
 
     Raises:
-        ModelError: there is no such model, it is of no known family, or its weights are pickled.
+        ModelError: there is no such model, its hook points cannot be found or fail the check, or its weights
+            are pickled.
     """
-    return Model(load_parts(source, **hf_kwargs))
+    model = Model(load_parts(source, **hf_kwargs))
+    if check:
+        selfcheck(model.network, model.encoder)
+    return model
 
 
 class Model:
@@ -174,11 +182,14 @@ class Model:
             interventions: applied to the prompt and, where their positions say so, to each new token.
             max_new_tokens: at most so many.
             batch_size: rows a batch.
-            **generation: further arguments of Hugging Face's `generate` (``do_sample``, ``temperature``, ...), and
-                ``seed`` for sampling.
+            **generation: further arguments of Hugging Face's `generate`: ``do_sample``, ``temperature``,
+                ``num_beams``, ``stop_strings``, ... With ``num_return_sequences`` the answers of a prompt stand one
+                after another. ``seed`` makes sampling repeat: each row draws from a generator of its own, so that
+                an answer depends neither on the batches (but for rounding) nor on torch's generator.
 
         Raises:
             ModelError: the model was loaded without a tokenizer (use `generate_tokens`).
+            InputError: an argument with which interventions could not be right (speculative decoding, ...).
         """
         if self.tokenizer is None:
             raise ModelError("this model was loaded without a tokenizer: use model.generate_tokens(inputs)")
@@ -197,6 +208,54 @@ class Model:
         acting = vet(self, inputs, interventions)
         how = {"max_new_tokens": max_new_tokens, **generation}
         return generate_tokens(self.network, self.encoder, inputs, acting, batch_size, **how)
+
+    def stream_generate(
+        self,
+        inputs: Inputs,
+        interventions: Sequence[Intervention] | Intervention = (),
+        max_new_tokens: int = 64,
+        batch_size: BatchSize = "auto",
+        **generation: Any,
+    ) -> Iterator[Piece]:
+        """Answers piece by piece, as they come: strings with a ``row``; see `generate`.
+
+        A thread generates; leaving the loop ends it after the step that it is in.
+
+        Raises:
+            ModelError: the model was loaded without a tokenizer.
+            InputError: as `generate`, or beam search.
+        """
+        acting = vet(self, inputs, interventions)
+        how = {"max_new_tokens": max_new_tokens, **generation}
+        return stream_generate(self.network, self.encoder, inputs, acting, batch_size, **how)
+
+    def generate_with_capture(
+        self,
+        inputs: Inputs,
+        hooks: str | Sequence[str],
+        interventions: Sequence[Intervention] | Intervention = (),
+        max_new_tokens: int = 64,
+        batch_size: BatchSize = "auto",
+        **generation: Any,
+    ) -> Generation:
+        """Answers, their tokens, and the activations (after interventions) from which each token was chosen.
+
+        Args:
+            inputs: from `prepare` or `from_encoding`.
+            hooks: names or patterns, outside the vision side.
+            interventions, max_new_tokens, batch_size, generation: as `generate` takes them.
+
+        Returns:
+            ``.texts``, ``.tokens`` and ``.activations``, ``batch step d_model`` with a mask: step 0 is the prompt's
+            last token, step ``s`` the new token ``s - 1``.
+
+        Raises:
+            HookPointError: a hook point that there is not, or one of the vision side.
+            InputError: as `generate`, or beam search.
+        """
+        request = self._request(inputs, hooks, "last", interventions)
+        how = {"max_new_tokens": max_new_tokens, **generation}
+        return generate_with_capture(self.network, self.encoder, inputs, request, batch_size, **how)
 
     def capture(
         self,

@@ -39,7 +39,7 @@ def each_batch(inputs: Inputs, size: BatchSize, run: Callable[[Batch], T], what:
     n = FIRST_TRY if size == "auto" else size
     with tqdm(total=len(inputs), initial=start, desc=what, unit="prompt", delay=2, leave=False) as bar:
         while start < len(inputs):
-            stop = min(start + n, len(inputs))
+            stop = inputs.stop_of(start, n)
             try:
                 result = run(inputs.batch(slice(start, stop)))
             except RuntimeError as error:

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from cmrm_interp.errors import HookPointError, ModelError
 from cmrm_interp.families.maps import FamilyMap, Point
-from cmrm_interp.families.points import hook_points, points_without_image
+from cmrm_interp.families.order import observed_order
+from cmrm_interp.families.points import blocks_of, hook_points, points_without_image
 from cmrm_interp.families.views import AttentionCall, Both, Frame
 
 Visit = Callable[[Tensor, int], Tensor | None]
@@ -56,6 +57,7 @@ class Network:
         self.hf = hf.eval()
         self.family = family
         self.points = {point.name: point for point in hook_points(family, hf)}
+        self._blocks = blocks_of(family, hf, dict(hf.named_modules()))
         self._text_points = {point.name: point for point in points_without_image(family, hf, self.points)}
         self.modules = dict(hf.named_modules())
         # transformers' generate runs the vision side before the forward of such models, which embeds first.
@@ -102,6 +104,37 @@ class Network:
         vision = self.family.vision
         return vision is not None and vision.layout.has_pixels(inputs)
 
+    def names(self, inputs: Mapping[str, Any]) -> list[str]:
+        """Hook points that a run on these tensors passes, in forward order."""
+        return list(self.points if self.has_images(inputs) else self._text_points)
+
+    def adds_up(self, stem: str) -> bool:
+        """Whether what a block adds to the stream is all that it does to it."""
+        parts = stem.split(".")
+        if parts[0] != "blocks":
+            return parts[0] == "vision"
+        kind = self._blocks[int(parts[1])].kind
+        return kind.tail is None and kind.scale is None
+
+    def arrange(self, call: Callable[[], Any], inputs: Mapping[str, Any]) -> list[str]:
+        """Put the hook points into the order in which a call meets them.
+
+        Args:
+            call: calls the model on the inputs.
+            inputs: its tensors.
+
+        Returns:
+            Hook points that the call should pass and does not.
+        """
+        table = self.points if self.has_images(inputs) else self._text_points
+        with self._lock, _kept(self.hf, self.family.state):
+            order = observed_order(list(table.values()), self.modules, call)
+        missing = [name for name in table if name not in {point.name for point in order}]
+        if not missing:
+            table.clear()
+            table.update({point.name: point for point in order})
+        return missing
+
     def needs_image(self, name: str) -> bool:
         """Whether a hook point is only reached with an image."""
         return name not in self._text_points
@@ -129,8 +162,15 @@ class Network:
         places = groupby(chosen, key=lambda point: (point.module, point.side))
         return [Location(module, side, tuple(points)) for (module, side), points in places]
 
+    def is_eager(self, point: Point) -> bool:
+        """Whether the attention at a hook point gives its weights."""
+        return self._attention(point) == "eager"
+
+    def _attention(self, point: Point) -> str:
+        return self.modules[point.module].config._attn_implementation
+
     def _need_eager(self, point: Point) -> None:
-        kind = self.modules[point.module].config._attn_implementation
+        kind = self._attention(point)
         if kind != "eager":
             raise ModelError(
                 f"{point.name!r} needs attention weights, which {kind!r} attention does not give:"

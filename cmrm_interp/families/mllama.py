@@ -30,5 +30,6 @@ MLLAMA = FamilyMap(
         mixed=False,
         nested=True,
     ),
+    sees_first=True,
     hub_ids=("meta-llama/Llama-3.2-11B-Vision-Instruct",),
 )

@@ -91,10 +91,11 @@ def blocks_of(family: FamilyMap, hf_model: Any, modules: Mapping[str, nn.Module]
 
 
 def _kv_heads(text: Any, modules: Mapping[str, nn.Module], path: str, kind: BlockMap) -> int:
-    attn, keys = modules[f"{path}.{kind.attn}"], modules.get(f"{path}.{kind.k}")
-    if isinstance(keys, nn.Linear) and isinstance(getattr(attn, "head_dim", None), int):
+    head = getattr(modules[f"{path}.{kind.attn}"], "head_dim", None)
+    keys = modules.get(f"{path}.{kind.k}")
+    if isinstance(keys, nn.Linear) and isinstance(head, int):
         # Layers of one model may differ in it (Gemma 4).
-        return keys.out_features // attn.head_dim
+        return keys.out_features // head
     return getattr(text, "num_key_value_heads", None) or text.num_attention_heads
 
 

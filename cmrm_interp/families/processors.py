@@ -89,18 +89,22 @@ def _missing(*_: Any) -> str:
 
 
 def _without_video(source: str, **kwargs: Any) -> Any:
-    from transformers import AutoImageProcessor, AutoTokenizer
+    from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoTokenizer
 
+    found = _processor_class(source, **kwargs)
+    others: dict[str, Any] = {}
     try:
         images = AutoImageProcessor.from_pretrained(source, **kwargs)
         tokenizer = AutoTokenizer.from_pretrained(source, **kwargs)
+        if "feature_extractor" in found.get_attributes():  # for sound
+            others["feature_extractor"] = AutoFeatureExtractor.from_pretrained(source, **kwargs)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"no processor at {source!r}: {_first_line(error)}") from error
     template = getattr(tokenizer, "chat_template", None) or _chat_template(source, **kwargs)
-    found = _processor_class(source, **kwargs)
     settings, _ = found.get_processor_dict(source, **kwargs)
     taken = inspect.signature(found.__init__).parameters.keys() - {*found.get_attributes(), "chat_template"}
-    return assemble(found, images, tokenizer, template, **{name: settings[name] for name in taken & settings.keys()})
+    others |= {name: settings[name] for name in taken & settings.keys()}
+    return assemble(found, images, tokenizer, template, **others)
 
 
 def _wants_video(source: str, **kwargs: Any) -> bool:

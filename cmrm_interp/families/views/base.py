@@ -9,10 +9,14 @@ from cmrm_interp.axes import Tensor
 
 
 class Both(NamedTuple):
-    """What a module was given and what it returned; a write changes what it returns."""
+    """What a module was given and what it returned; a write changes what it returns.
+
+    A norm also keeps the scale that was written, by which an output before the gain is seen to be divided.
+    """
 
     given: Any
     returned: Any
+    scale: Tensor | None = None
 
 
 @dataclass

@@ -49,7 +49,7 @@ class Normalized(View):
     def read(self, raw: Both, frame: Frame) -> Float[Tensor, "batch pos d_model"]:
         """The input divided by its scale."""
         x = self.norm.centre(first(raw.given))
-        return (x / self.norm.scale(x)).to(first(raw.returned).dtype)
+        return (x / (self.norm.scale(x) if raw.scale is None else raw.scale)).to(first(raw.returned).dtype)
 
     def write(self, raw: Both, old: Tensor, new: Tensor, frame: Frame) -> Both:
         """Output moved by the gain times the difference."""
@@ -69,7 +69,7 @@ class Scale(View):
     def write(self, raw: Both, old: Tensor, new: Tensor, frame: Frame) -> Both:
         """Output moved to where dividing by the new scale puts it."""
         x = self.norm.centre(first(raw.given))
-        return _moved(raw, self.norm.gain(frame) * (x / new - x / old))
+        return _moved(raw, self.norm.gain(frame) * (x / new - x / old))._replace(scale=new)
 
 
 def _moved(raw: Both, change: Tensor) -> Both:
