@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from cmrm_interp.axes import Float, Tensor
-from cmrm_interp.convert.layout import expected, is_linear, llava_config, read_config, renamed
+from cmrm_interp.convert.layout import expected, llava_config, read_config, renamed
 from cmrm_interp.convert.processing import IMAGE, load_tokenizer, processor
 from cmrm_interp.convert.tower import Tower, find_tower, tower_name
 from cmrm_interp.convert.weights import Weights, open_weights
@@ -31,23 +31,19 @@ def convert(
     overwrite: bool = False,
     max_shard_bytes: int = 5 * 10**9,
 ) -> Path:
-    """Convert an original LLaVA (1.0, 1.5) or ShareGPT4V checkpoint to one that `cmrm_interp.load` reads.
+    """Convert an original LLaVA (1.0, 1.5) or ShareGPT4V to one that `cmrm_interp.load` reads; returns its folder.
 
-    `cmrm_interp.convert` says what stays as it is and what is new. Memory stays near one shard (`max_shard_bytes`)
-    and a tensor or two, whatever the model's size.
+    `cmrm_interp.convert` says what stays as it is and what is new.
 
     Args:
         source: folder, or name on the hub (its files are then downloaded).
         out: folder to write; nothing is at its name before everything is written.
-        vision_tower: CLIP model in Hugging Face's format, as folder or name on the hub, where the checkpoint neither
-            holds its tower nor points to a folder with it.
-        allow_pickled: read ``pytorch_model*.bin``, in which most original checkpoints come; with
+        vision_tower: CLIP in Hugging Face's format (folder or name on the hub), where the checkpoint neither holds
+            its tower nor points to a folder with it.
+        allow_pickled: read ``pytorch_model*.bin``, in which most originals come, by
             ``torch.load(weights_only=True)``, which builds tensors and runs nothing else that a pickle asks for.
         overwrite: replace the folder of another model.
-        max_shard_bytes: largest size of a written file.
-
-    Returns:
-        The folder.
+        max_shard_bytes: largest size of a written file, near which memory stays whatever the model's size.
 
     Raises:
         ModelError: the checkpoint is of another layout, incomplete, pickled, or has no tower.
@@ -61,18 +57,13 @@ def convert(
     weights = open_weights(folder, allow_pickled)
     given = None if vision_tower is None else _folder(vision_tower, allow_pickled)
     tower = find_tower(config, folder, weights, given, allow_pickled)
-    tokenizer = load_tokenizer(folder)
-    whole = llava_config(config, tower.config, **_tokens(tokenizer, weights, folder))
-    whole.dtype = weights.dtypes["model.embed_tokens.weight"]
-    _check(expected(whole), _shapes(weights, tower, whole), folder)
-    places = [place for place in (tower.folder, folder) if place is not None]
-    others = (whole, _generation_config(folder, whole), processor(config, whole, tokenizer, places))
+    parts = _parts(folder, config, weights, tower)
     with whole_folder(out, overwrite) as part:
         writer = ShardWriter(part, max_shard_bytes)
-        for name, tensor in _converted(weights, tower, whole, is_linear(config)):
+        for name, tensor in _converted(weights, tower, parts[0]):
             writer.add(name, tensor)
         writer.finish()
-        for other in others:
+        for other in parts:
             other.save_pretrained(part)
     return out
 
@@ -95,6 +86,16 @@ def _folder(source: PathLike, allow_pickled: bool) -> Path:
         raise ModelError(
             f"no folder {name!r} here, and the hub has none of it or cannot be reached ({reason})"
         ) from error
+
+
+def _parts(folder: Path, config: dict[str, Any], weights: Weights, tower: Tower) -> tuple[Any, Any, Any]:
+    """Configuration, settings of generation and processor of the result, after its tensors are held against them."""
+    tokenizer = load_tokenizer(folder)
+    whole = llava_config(config, tower.config, **_tokens(tokenizer, weights, folder))
+    whole.dtype = weights.dtypes["model.embed_tokens.weight"]
+    _check(expected(whole), _shapes(weights, tower, whole), folder)
+    places = [place for place in (tower.folder, folder) if place is not None]
+    return whole, _generation_config(folder, whole), processor(config, whole, tokenizer, places)
 
 
 def _tokens(tokenizer: Any, weights: Weights, folder: Path) -> dict[str, int]:
@@ -141,14 +142,14 @@ def _check(wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]
             raise ModelError(f"{name} in {folder} has shape {found[name]}, and config.json asks for {shape}")
 
 
-def _converted(weights: Weights, tower: Tower, whole: Any, linear: bool) -> Iterator[tuple[str, Tensor]]:
+def _converted(weights: Weights, tower: Tower, whole: Any) -> Iterator[tuple[str, Tensor]]:
     rows = whole.text_config.vocab_size
     for old, tensor in weights:
         name = renamed(old)
         if name is None or (name == _HEAD and whole.tie_word_embeddings):
             continue
         yield name, _grown(tensor, rows) if name in (_EMBED, _HEAD) else tensor
-        if linear and name == f"{_FIRST}.bias":
+        if whole.projector_hidden_act == "linear" and name == f"{_FIRST}.bias":
             yield f"{_SECOND}.weight", torch.eye(len(tensor), dtype=tensor.dtype)
             yield f"{_SECOND}.bias", torch.zeros_like(tensor)
     for old, tensor in tower.weights or ():
