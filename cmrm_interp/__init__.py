@@ -24,6 +24,7 @@ from cmrm_interp.interventions import (
 )
 from cmrm_interp.model import Model, load
 from cmrm_interp.prompts import Prompt
+from cmrm_interp.steps import Generation
 
 __all__ = [
     "Ablate",
@@ -34,6 +35,7 @@ __all__ = [
     "Directions",
     "DotAbove",
     "Gate",
+    "Generation",
     "HasImage",
     "Hook",
     "Inputs",

@@ -1,19 +1,21 @@
 """Generation with interventions, on Hugging Face's own `generate`."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from cmrm_interp.axes import Int, Tensor
+from cmrm_interp.axes import Bool, Int, Tensor
+from cmrm_interp.decoding import Listener, Loop, Settings
 from cmrm_interp.encoding import Batch, Encoder
 from cmrm_interp.errors import InputError
 from cmrm_interp.inputs import Inputs
-from cmrm_interp.interventions import Intervention
+from cmrm_interp.interventions import Chosen, Intervention, Step
+from cmrm_interp.positions import Position, Tokens
 from cmrm_interp.running import BatchSize, each_batch, edits, to_device
-from cmrm_interp.tracing import Network
-
-_SAMPLING = ("temperature", "top_p", "top_k", "typical_p", "min_p")
+from cmrm_interp.tracing import Network, Visit
 
 
 def generate_tokens(
@@ -35,48 +37,134 @@ def generate_tokens(
         **how: ``max_new_tokens``, ``do_sample``, ``seed`` and other arguments of Hugging Face's `generate`.
 
     Raises:
-        InputError: beam search, or a number of new tokens that is not positive.
+        InputError: an argument with which interventions could not be right, or one that means nothing.
     """
-    how = _settings(network, dict(how))
-    seed = how.pop("seed", None)
+    settings = settings_of(network, encoder, how)
 
     def _run(batch: Batch) -> Tensor:
-        return _generate(network, batch, edits(network, encoder, interventions, batch), how)
+        visits = generation_edits(network, encoder, interventions, batch, settings)
+        return run_batch(network, batch, visits, settings)[0]
 
-    with torch.random.fork_rng(enabled=seed is not None):
-        if seed is not None:
-            torch.manual_seed(seed)
-        parts = list(each_batch(inputs.left_padded(), batch_size, _run, "generate"))
-    return _joined(parts, how["pad_token_id"])
+    return joined(list(each_batch(inputs.left_padded(), batch_size, _run, "generate")), settings.pad)
 
 
-def _generate(network: Network, batch: Batch, visits: dict[str, Any], how: dict[str, Any]) -> Tensor:
+def settings_of(network: Network, encoder: Encoder, how: Mapping[str, Any]) -> Settings:
+    """What was asked for, checked; see `Settings.of`."""
+    return Settings.of(network.hf.generation_config, encoder.tokenizer, how)
+
+
+def generation_edits(
+    network: Network, encoder: Encoder, interventions: Sequence[Intervention], batch: Batch, settings: Settings
+) -> dict[str, Visit]:
+    """Interventions as visits for the rows that generation makes of one batch.
+
+    All beams of a prompt stay among its own rows, whatever their order, so that what is done to a row is what its
+    prompt asks for.
+
+    Raises:
+        InputError: several rows a prompt, and a hook point of a vision side that runs for each of them.
+    """
+    visits = edits(network, encoder, interventions, batch)
+    if settings.copies == 1 or not visits:
+        return visits
+    seen = frozenset(name for name in visits if network.points[name].is_vision)
+    if seen and not _sees_first(network):
+        raise InputError(
+            f"{min(seen)!r} cannot be edited with {settings.copies} rows a prompt: leave num_beams and"
+            " num_return_sequences out"
+        )
+    acting = [_Elsewhere(intervention, seen) for intervention in interventions]
+    return {**edits(network, encoder, acting, repeated(batch, settings.copies)), **{n: visits[n] for n in seen}}
+
+
+def run_batch(
+    network: Network,
+    batch: Batch,
+    visits: Mapping[str, Visit],
+    settings: Settings,
+    listen: Listener | None = None,
+) -> tuple[Int[Tensor, "batch new"], Bool[Tensor, "batch new"]]:
+    """Generate from one batch.
+
+    Args:
+        network: the model.
+        batch: rows, padded on the left.
+        visits: hook point to visit, for the rows that generation makes of the batch.
+        settings: how.
+        listen: told of each step.
+
+    Returns:
+        New tokens, on the CPU, padded on the right; and which of them belong to an answer (for beams, all).
+
+    Raises:
+        InputError: visits without a cache.
+    """
+    if visits and not settings.how["use_cache"]:
+        raise InputError(
+            "use_cache=False runs every token again at each step, and hook points are visited once for each token:"
+            " leave it out (the answers are the same)"
+        )
     tensors = to_device(network, batch.tensors)
+    loop = Loop(settings, batch.rows, listen)
     result: list[Tensor] = []
 
     @torch.no_grad()
     def _call() -> None:
-        result.append(network.model(tensors).generate(**tensors, **how))  # type: ignore[operator]
+        result.append(network.model(tensors).generate(**tensors, **settings.how, custom_generate=loop))
 
-    network.run(_call, tensors, visits, generating=True)
-    return result[0][:, tensors["input_ids"].shape[1] :].cpu()
-
-
-def _settings(network: Network, how: dict[str, Any]) -> dict[str, Any]:
-    if how.get("num_beams", 1) != 1:
-        raise InputError("beam search reorders the rows between steps: use greedy decoding or do_sample=True")
-    if isinstance(how["max_new_tokens"], bool) or how["max_new_tokens"] < 1:
-        raise InputError(f"max_new_tokens={how['max_new_tokens']}: give at least 1")
-    config: Any = network.hf.generation_config
-    how = {"do_sample": False, "num_beams": 1, "return_dict_in_generate": False, **how}
-    if not how["do_sample"]:
-        # Checkpoints bring sampling settings of their own, of which greedy decoding would warn.
-        how.update(dict.fromkeys(_SAMPLING))
-    end = config.eos_token_id[0] if isinstance(config.eos_token_id, list) else config.eos_token_id
-    pad = config.pad_token_id if config.pad_token_id is not None else end
-    return {"pad_token_id": 0 if pad is None else pad, **how}
+    seen = tensors if settings.copies == 1 else tensors | to_device(network, repeated(batch, settings.copies).tensors)
+    network.run(_call, seen, visits, generating=True)
+    new = result[0][:, tensors["input_ids"].shape[1] :].cpu()
+    alive = torch.ones_like(new, dtype=torch.bool) if settings.beams > 1 else loop.alive(new.shape[1])
+    # Beams that ended early may be filled with -1.
+    return torch.where(alive & (new >= 0), new, settings.pad), alive
 
 
-def _joined(parts: Sequence[Tensor], pad: int) -> Tensor:
+@dataclass(frozen=True)
+class _Elsewhere(Intervention):
+    """An intervention that leaves some hook points out."""
+
+    inner: Intervention
+    skipped: frozenset[str]
+
+    @property
+    def positions(self) -> Position:  # type: ignore[override]
+        """Positions of the whole."""
+        return self.inner.positions
+
+    def targets(self, names: Sequence[str]) -> list[str]:
+        """The other hook points."""
+        return [name for name in self.inner.targets(names) if name not in self.skipped]
+
+    def edit(self, x: Tensor, chosen: Chosen) -> Tensor:
+        """The same edit."""
+        return self.inner.edit(x, chosen)
+
+    def apply(self, activation: Tensor, hook: str, step: Step) -> Tensor:
+        """The same edit."""
+        return self.inner.apply(activation, hook, step)
+
+
+def _sees_first(network: Network) -> bool:
+    # transformers' generate runs the vision side of such models once, before it makes several rows of a prompt.
+    return "mm_encoder_outputs" in inspect.signature(network.hf.forward).parameters
+
+
+def repeated(batch: Batch, copies: int) -> Batch:
+    """A batch with every prompt so many times, its images not: vision towers run before the copies are made."""
+    real, image = (t.repeat_interleave(copies, 0) for t in (batch.tokens.real, batch.tokens.image))
+    shape = batch.tokens.real.shape
+    own = {name: t.repeat_interleave(copies, 0) for name, t in batch.tensors.items() if t.shape == shape}
+    return replace(
+        batch,
+        tensors=batch.tensors | own,
+        tokens=Tokens(real, image),
+        rows=batch.rows.repeat_interleave(copies),
+        has_image=batch.has_image.repeat_interleave(copies),
+    )
+
+
+def joined(parts: Sequence[Tensor], pad: int) -> Int[Tensor, "batch new"]:
+    """Batches of new tokens as one, padded on the right."""
     width = max(part.shape[1] for part in parts)
     return torch.cat([torch.nn.functional.pad(part, (0, width - part.shape[1]), value=pad) for part in parts])

@@ -243,7 +243,10 @@ class Model:
         Args:
             inputs: from `prepare` or `from_encoding`.
             hooks: names or patterns, outside the vision side.
-            interventions, max_new_tokens, batch_size, generation: as `generate` takes them.
+            interventions: as in `generate`.
+            max_new_tokens: at most so many.
+            batch_size: rows a batch.
+            **generation: as in `generate`.
 
         Returns:
             ``.texts``, ``.tokens`` and ``.activations``, ``batch step d_model`` with a mask: step 0 is the prompt's

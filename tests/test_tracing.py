@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import cmrm_interp as ci
-from cmrm_interp.errors import HookPointError, InputError, MismatchError, ModelError
+from cmrm_interp.errors import HookPointError, MismatchError, ModelError
 from tests.oracles import hooks as oracle
 from tests.support import (
     FAMILIES,
@@ -372,9 +372,3 @@ def test_calls_work_under_gradients_and_inside_other_hooks():
     with torch.enable_grad():
         assert not model.logits(inputs, ci.Hook(STREAM, lambda x, _: x * 2)).requires_grad
         assert not model.capture(inputs, STREAM)["blocks.0.hook_resid_post"].requires_grad
-
-
-def test_beam_search_is_refused():
-    model = model_of("llama")
-    with pytest.raises(InputError, match=r"beam search reorders .* use greedy decoding or do_sample=True"):
-        model.generate(inputs_of(model), num_beams=2)
