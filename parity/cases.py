@@ -33,14 +33,23 @@ def _points(*inside: str, ends: tuple[str, ...] = ()) -> tuple[str, ...]:
     return (*ENDS, *ends, *(f"blocks.*.{name}" for name in inside))
 
 
-_DECODER = (*STREAM, *ATTENTION, *NORMS, *GATED)
-_NATIVE = tuple(name for name in _DECODER if name not in ("attn.hook_attn_scores", "attn.hook_result"))
+_DECODER = _points(*STREAM, *ATTENTION, *NORMS, *GATED)
+_AFTER = ("blocks.*.attn.hook_out", "blocks.*.mlp.hook_out")
+_MIXTURE = (*(name for name in _DECODER if ".mlp." not in name), "blocks.*.mlp.hook_router")
+_NATIVE = tuple(name for name in _DECODER if not name.endswith(("hook_attn_scores", "hook_result")))
 
 MODELS = (
-    Model("llava", (*_points(*_DECODER), *SIGHT), images=True),
-    Model("llava_next", (*_points(*_DECODER), *SIGHT), images=True),
-    Model("gemma3", (*_points(*_DECODER, "attn.hook_out", "mlp.hook_out"), *SIGHT), images=True),
-    Model("llama", _points(*_DECODER)),
+    Model("llava", (*_DECODER, *SIGHT), images=True),
+    Model("llava_next", (*_DECODER, *SIGHT), images=True),
+    Model("llava_onevision", (*_DECODER, *SIGHT), images=True),
+    Model("gemma3", (*_DECODER, *_AFTER, *SIGHT), images=True),
+    Model("idefics3", (*_DECODER, *SIGHT), images=True),
+    Model("qwen2_5_vl", _NATIVE, native=True),
+    Model("qwen3_vl", _NATIVE, native=True),
+    Model("llama", _DECODER),
+    Model("mistral", _DECODER),
+    Model("qwen3", _DECODER),
+    Model("qwen3_moe", _MIXTURE),
+    Model("gemma2", (*_DECODER, *_AFTER)),
     Model("gpt2", _points(*STREAM, *ATTENTION, *NORMS, *PLAIN, ends=("hook_pos_embed",))),
-    Model("qwen2_5_vl", _points(*_NATIVE), native=True),
 )

@@ -57,18 +57,14 @@ def compare(model: Model, points: Sequence[str], case: Path) -> Result:
     table = {name: name for name in points} | dict(aliases(tuple(points)))
     wrong: list[str] = []
     reads: dict[str, float] = {}
-    for name, value in theirs.items():
-        mine = table.get(name)
-        if mine not in ours:
-            continue
-        if model.native and name.endswith("hook_attn_scores"):
-            if not torch.equal(value, theirs[name.replace("attn_scores", "pattern")]):
-                wrong.append(f"{name}: TransformerLens has real scores now; compare them")
-            continue
-        reads[mine] = max(reads.get(mine, 0.0), _difference(mine, ours[mine], value, real, wrong))
+    for name, mine in table.items():
+        if mine in ours and name in theirs and not _is_pattern(name, theirs, model, wrong):
+            reads[mine] = max(reads.get(mine, 0.0), _difference(mine, ours[mine], theirs[name], real, wrong))
     wrong += [f"{name} was not compared" for name in _missing(model.required, points, reads)]
     logits = _difference("logits", ours.pop("logits"), theirs.pop("logits"), real, wrong)
     writes = _writes(case, real, wrong)
+    left_out = load_file(case / "noise.safetensors").keys() & reads.keys() - writes.keys()
+    wrong += [f"write at {name}: TransformerLens has no such place to write at" for name in sorted(left_out)]
     wrong += [f"{name}: differs by {d:.1e}" for name, d in {**reads, "logits": logits}.items() if not d < TOLERANCE]
     wrong += [f"write at {name}: logits differ by {d:.1e}" for name, d in writes.items() if not d < TOLERANCE]
     return Result(
@@ -83,13 +79,21 @@ def compare(model: Model, points: Sequence[str], case: Path) -> Result:
     )
 
 
+def _is_pattern(name: str, theirs: dict[str, Tensor], model: Model, wrong: list[str]) -> bool:
+    if not (name.endswith("hook_attn_scores") and (model.native or name.startswith("vision_encoder."))):
+        return False
+    if not torch.equal(theirs[name], theirs[name.replace("attn_scores", "pattern")]):
+        wrong.append(f"{name}: TransformerLens has real scores now; compare them")
+    return True
+
+
 def _difference(name: str, ours: Tensor, theirs: Tensor, real: Tensor, wrong: list[str]) -> float:
     if name.endswith("hook_router"):
         theirs = theirs.reshape(ours.shape)
     if ours.shape != theirs.shape:
         wrong.append(f"{name}: shape {tuple(ours.shape)} here, {tuple(theirs.shape)} there")
         return float("inf")
-    gap = (ours - theirs).abs()
+    gap = (ours - theirs).abs().nan_to_num(nan=float("inf"))
     if not name.startswith(("vision.", "projector.")):
         # Nothing is promised at padding.
         gap = gap.movedim(pos_axis(name), 1)[real]
