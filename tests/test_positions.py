@@ -285,6 +285,15 @@ def test_the_padding_side_and_the_other_rows_do_not_matter(selector):
     assert [chosen(selector, one)[0] for one in alone] == wanted
 
 
+@given(SELECTORS, st.integers(1, 3))
+def test_rows_that_are_repeated_are_chosen_alike(selector, n):
+    tokens = Known(ROWS, "left", CUTS).tokens()
+    again = tokens.repeated(n)
+    assert torch.equal(position_mask(selector, again), position_mask(selector, tokens).repeat_interleave(n, 0))
+    later = again.new_token(2)
+    assert torch.equal(position_mask(selector, later), position_mask(selector, tokens.new_token(2))[[0] * 3 * n])
+
+
 @given(SELECTORS)
 def test_passes_of_one_phase_choose_alike(selector):
     prompt, *later = passes("left")

@@ -123,11 +123,38 @@ class Tokens:
         real = torch.ones_like(self.real[:, :1])
         return Tokens(real, ~real, step, first=self.first)
 
+    def repeated(self, n: int) -> "Tokens":
+        """The same with each row `n` times, one after another, as generation of several answers needs it."""
+        source = None if self.source is None else _Repeated(self.source, n)
+        real, image = (mask.repeat_interleave(n, 0) for mask in (self.real, self.image))
+        return replace(self, real=real, image=image, source=source)
+
     def _asked(self) -> Source:
         if self.source is None:
             what = "new tokens" if self.generated else "these tokens"
             raise HookPointError(f"ids, images and text of {what} are not known: use a position that needs none")
         return self.source
+
+
+@dataclass(frozen=True, eq=False)
+class _Repeated(Source):
+    source: Source
+    n: int
+
+    @property
+    def ids(self) -> Int[Tensor, "batch pos"]:
+        return self.source.ids.repeat_interleave(self.n, 0)
+
+    @property
+    def numbers(self) -> Int[Tensor, "batch pos"]:
+        return self.source.numbers.repeat_interleave(self.n, 0)
+
+    @property
+    def texts(self) -> tuple[RowText, ...]:
+        return tuple(text for text in self.source.texts for _ in range(self.n))
+
+    def id_of(self, token: str) -> int:
+        return self.source.id_of(token)
 
 
 def last_index(real: Bool[Tensor, "batch pos"]) -> Int[Tensor, " batch"]:
