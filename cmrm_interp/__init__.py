@@ -2,7 +2,7 @@
 
 __version__ = "0.1.0"
 
-from cmrm_interp import images, recipes
+from cmrm_interp import images, positions, recipes
 from cmrm_interp.activations import Activations
 from cmrm_interp.directions import Directions, cosine, random_like
 from cmrm_interp.estimators import difference, mean_diff, principal_direction, project, reject
@@ -23,7 +23,8 @@ from cmrm_interp.interventions import (
     Subtract,
 )
 from cmrm_interp.model import Model, load
-from cmrm_interp.prompts import Prompt
+from cmrm_interp.positions import at
+from cmrm_interp.prompts import Prompt, Turn
 from cmrm_interp.steps import Generation
 
 __all__ = [
@@ -46,12 +47,15 @@ __all__ = [
     "Prompt",
     "Report",
     "Subtract",
+    "Turn",
+    "at",
     "cosine",
     "difference",
     "evaluate",
     "images",
     "load",
     "mean_diff",
+    "positions",
     "principal_direction",
     "project",
     "random_like",
