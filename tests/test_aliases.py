@@ -179,25 +179,32 @@ def test_values_of_an_unknown_model_are_not_guessed_at(theirs):
 
 
 # TransformerLens defines its canonical names as the input and output of a module: the same modules here, by path.
+ATTN, MLP = "layers.1.self_attn", "layers.1.mlp"
 MODULES = {
     "blocks.1": "layers.1",
-    "blocks.1.ln2": "layers.1.post_attention_layernorm",
-    "blocks.1.attn": "layers.1.self_attn",
-    "blocks.1.attn.q": "layers.1.self_attn.q_proj",
-    "blocks.1.attn.k": "layers.1.self_attn.k_proj",
-    "blocks.1.attn.v": "layers.1.self_attn.v_proj",
-    "blocks.1.attn.o": "layers.1.self_attn.o_proj",
-    "blocks.1.mlp": "layers.1.mlp",
-    "blocks.1.mlp.gate": "layers.1.mlp.gate_proj",
-    "blocks.1.mlp.in": "layers.1.mlp.up_proj",
-    "blocks.1.mlp.out": "layers.1.mlp.down_proj",
+    "blocks.1.attn": ATTN,
+    **{f"blocks.1.attn.{x}": f"{ATTN}.{x}_proj" for x in "qkvo"},
+    "blocks.1.mlp": MLP,
+    **{f"blocks.1.mlp.{x}": f"{MLP}.{y}_proj" for x, y in (("gate", "gate"), ("in", "up"), ("out", "down"))},
     "embed": "embed_tokens",
     "ln_final": "norm",
 }
+NORMS = {
+    "llama": {"blocks.1.ln2": "layers.1.post_attention_layernorm"},
+    "gemma2": {
+        "blocks.1.ln1_post": "layers.1.post_attention_layernorm",
+        "blocks.1.ln2": "layers.1.pre_feedforward_layernorm",
+        "blocks.1.ln2_post": "layers.1.post_feedforward_layernorm",
+    },
+}
+HELD = (
+    "hook_in hook_out ln2.hook_in attn.q.hook_out attn.k.hook_out attn.v.hook_out attn.o.hook_in attn.o.hook_out"
+    " attn.hook_out mlp.gate.hook_out mlp.in.hook_out mlp.out.hook_in mlp.out.hook_out mlp.hook_out"
+).split()
 
 
-def inputs_and_outputs(hf, tensors):
-    """What the modules of `MODULES` were given and returned, under TransformerLens's names."""
+def inputs_and_outputs(hf, modules, tensors):
+    """What modules were given and returned, under TransformerLens's names."""
     held = {}
 
     def keep(name):
@@ -208,9 +215,9 @@ def inputs_and_outputs(hf, tensors):
 
         return hook
 
-    paths = [hf.model.get_submodule(path) for path in MODULES.values()]
     handles = [
-        module.register_forward_hook(keep(name), with_kwargs=True) for name, module in zip(MODULES, paths, strict=True)
+        hf.model.get_submodule(path).register_forward_hook(keep(name), with_kwargs=True, prepend=True)
+        for name, path in modules.items()
     ]
     with torch.no_grad():
         hf(**tensors, use_cache=False)
@@ -219,16 +226,18 @@ def inputs_and_outputs(hf, tensors):
     return held
 
 
-def test_canonical_names_hold_what_goes_into_and_comes_out_of_the_modules():
-    model = model_of("llama")
+@pytest.mark.parametrize("family", NORMS)
+def test_canonical_names_hold_what_goes_into_and_comes_out_of_the_modules(family):
+    model = model_of(family)
     inputs = inputs_of(model)
-    held = inputs_and_outputs(twin_of("llama"), inputs.tensors)
-    known = [name for name in held if name in ci.aliases.aliases(tuple(model.hook_points))]
-    assert len(known) >= 15
+    held = inputs_and_outputs(twin_of(family), MODULES | NORMS[family], inputs.tensors)
+    known = [f"blocks.1.{name}" for name in HELD] + ["embed.hook_out", "ln_final.hook_in", "ln_final.hook_out"]
+    known += [name for name in held if "_post.hook_out" in name]
     acts = model.capture(inputs, known, positions="all")
+    real = inputs.mask("all")
     for theirs in known:
         ours = acts[expand(theirs, model.hook_points)[0]].flatten(2)
-        torch.testing.assert_close(ours[inputs.mask("all")], held[theirs].flatten(2)[inputs.mask("all")])
+        torch.testing.assert_close(ours[real], held[theirs].flatten(2)[real])
 
 
 def test_interventions_take_them_and_callbacks_are_told_our_names():
