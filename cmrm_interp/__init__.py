@@ -4,6 +4,7 @@ __version__ = "0.1.0"
 
 from cmrm_interp import images, positions, recipes
 from cmrm_interp.activations import Activations
+from cmrm_interp.bake import bake, whole_stream
 from cmrm_interp.directions import Directions, cosine, random_like
 from cmrm_interp.estimators import difference, mean_diff, principal_direction, project, reject
 from cmrm_interp.evaluate import Report, evaluate
@@ -49,6 +50,7 @@ __all__ = [
     "Subtract",
     "Turn",
     "at",
+    "bake",
     "cosine",
     "difference",
     "evaluate",
@@ -61,4 +63,5 @@ __all__ = [
     "random_like",
     "recipes",
     "reject",
+    "whole_stream",
 ]

@@ -1,4 +1,4 @@
-"""The command line: ``cmrm demo``, ``cmrm organism train``, ``cmrm families``, ``cmrm hooks``, ``cmrm convert``."""
+"""The command line, ``cmrm``: ``demo``, ``organism train``, ``families``, ``hooks``, ``convert``, ``bake``."""
 
 import sys
 from pathlib import Path
@@ -93,6 +93,27 @@ def convert(
 
     folder = run(source, out, vision_tower, allow_pickled, overwrite)
     typer.echo(f"converted: ci.load({str(folder)!r})")
+
+
+@app.command()
+def bake(
+    model: Annotated[str, typer.Argument(help="hub id, folder or 'organism'")],
+    directions: Annotated[Path, typer.Argument(help="file of Directions (Directions.save)")],
+    out: Annotated[Path, typer.Argument(help="folder of the new checkpoint")],
+    how: Annotated[str, typer.Option(help="project-out (of the whole stream), add or subtract")] = "project-out",
+    alpha: Annotated[float, typer.Option(help="strength")] = 1.0,
+    dtype: Annotated[str, typer.Option(help="of the new weights; auto: as they are")] = "auto",
+) -> None:
+    """Fold directions into the weights of a new checkpoint, which any server runs (vLLM, TGI)."""
+    from cmrm_interp.bake import acting, bake
+    from cmrm_interp.directions import Directions
+    from cmrm_interp.model import load
+
+    loaded = load(model, dtype=dtype)
+    found = bake(loaded, acting(loaded, Directions.load(directions), how, alpha), out)
+    typer.echo(f"{out}: logits within {found.agreement.logits:.1e} of the live intervention (bake.json)")
+    for note in found.notes:
+        typer.echo(f"note: {note}")
 
 
 def main() -> None:

@@ -1,0 +1,75 @@
+"""A baked checkpoint on disk."""
+
+import json
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from cmrm_interp.errors import StoreError
+from cmrm_interp.model import Model
+from cmrm_interp.provenance import Provenance
+
+ABOUT = "bake.json"
+
+
+def check_free(folder: Path) -> None:
+    """Refuse a folder that holds something.
+
+    Raises:
+        StoreError: it is a file or is not empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise StoreError(f"{folder} is there already: give a new folder for the baked checkpoint")
+
+
+def write(model: Model, folder: Path, source: str, about: Mapping[str, Any]) -> Path:
+    """Write a model, its processor or tokenizer, and what was baked, whole or not at all.
+
+    Args:
+        model: the baked model.
+        folder: where to.
+        source: name of the model that it was made from.
+        about: what ``bake.json`` says of it.
+
+    Raises:
+        StoreError: the folder holds something, or the system refuses.
+    """
+    check_free(folder)
+    part = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
+    try:
+        part.mkdir(parents=True)
+        model.hf.save_pretrained(part)
+        _save_processor(model, source, part)
+        made = asdict(Provenance(weights_hash=model.fingerprint))
+        (part / ABOUT).write_text(json.dumps({"kind": "baked", **about, "made": made}, indent=2) + "\n")
+        if folder.exists():
+            folder.rmdir()
+        part.replace(folder)
+    except OSError as error:
+        raise StoreError(
+            f"{folder} was not written ({error.strerror or error}): free space or choose another place"
+        ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return folder
+
+
+def _save_processor(model: Model, source: str, folder: Path) -> None:
+    processor = model.processor or model.tokenizer
+    if processor is None:
+        return
+    if model.processor is None or getattr(processor, "video_processor", processor) is not None:
+        processor.save_pretrained(folder)
+        return
+    # transformers saves no processor whose video processor is missing (it needs torchvision); a server may want one.
+    processor.tokenizer.save_pretrained(folder)
+    settings = {name: value for name, value in processor.to_dict().items() if value is not None}
+    (folder / "processor_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    if processor.chat_template is not None:
+        (folder / "chat_template.jinja").write_text(processor.chat_template)
+    for name in ("preprocessor_config.json", "video_preprocessor_config.json"):
+        if (Path(source) / name).is_file():
+            shutil.copyfile(Path(source) / name, folder / name)
