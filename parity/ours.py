@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
+from transformers.utils import logging
 
 import cmrm_interp as ci
 from cmrm_interp.families import tiny
@@ -18,6 +19,7 @@ from parity.edits import Edit, edits
 
 TEXTS = ["what is in the picture ?", "tell me about cats and dogs please you are kind"]
 SIDES = ("left", "right")
+logging.disable_progress_bar()
 
 
 def make(model: Model, folder: Path) -> list[str]:

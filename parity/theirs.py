@@ -17,6 +17,7 @@ from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.architecture_adapter import ArchitectureAdapter
 from transformer_lens.model_bridge.sources.transformers import helpers
+from transformers.utils import logging
 
 from parity.edits import Edit
 
@@ -26,6 +27,8 @@ helpers._ensure_torchvision = lambda: False
 ArchitectureAdapter._check_required_libraries = lambda self: None
 # It warns of each edit of a norm that the output is computed anew.
 warnings.filterwarnings("ignore", message="A forward hook edited")
+
+logging.disable_progress_bar()
 
 PER_HEAD = "attn.hook_result"
 
