@@ -4,7 +4,9 @@ import gc
 import hashlib
 import inspect
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from cmrm_interp.axes import Float, Int, Tensor
 from cmrm_interp.capture import Request, capture, stream
 from cmrm_interp.encoding import Encoder, PaddingSide
 from cmrm_interp.errors import InputError, ModelError
+from cmrm_interp.families.derive import guesses
 from cmrm_interp.families.load import Parts, Source, load_parts
 from cmrm_interp.generation import generate_tokens
 from cmrm_interp.inputs import EncodedInputs, Inputs, PromptInputs
@@ -45,10 +48,27 @@ def load(source: Source, check: bool = True, **hf_kwargs: Any) -> "Model":
         ModelError: there is no such model, its hook points cannot be found or fail the check, or its weights
             are pickled.
     """
-    model = Model(load_parts(source, **hf_kwargs))
-    if check:
-        selfcheck(model.network, model.encoder)
-    return model
+    parts = load_parts(source, **hf_kwargs)
+    if not check:
+        return Model(parts)
+    problems: list[ModelError] = []
+    for family in guesses(parts.family, parts.processor is not None) if parts.derived else (parts.family,):
+        model = Model(replace(parts, family=family))
+        try:
+            selfcheck(model.network, model.encoder)
+        except ModelError as problem:
+            problems.append(problem)
+        else:
+            if parts.derived and family.vision and not family.vision.projector:
+                warnings.warn(f"{model.name}: {blind(problems)}", stacklevel=2)
+            return model
+    raise problems[0]
+
+
+def blind(problems: Sequence[ModelError]) -> str:
+    """Why a derived map has no hook points on the vision side."""
+    reason = str(problems[0]) if problems else "no tower and projector were found by Hugging Face's conventions"
+    return f"images can be used, but the vision side has no hook points: {reason}"
 
 
 class Model:

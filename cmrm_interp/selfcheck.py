@@ -30,12 +30,12 @@ class Trial:
 
     Attributes:
         rows: what is changed in each row but the first, which is left as it is.
-        tensors: what the model is called with, one row a trial and the first.
+        image: whether the rows have an image.
         vision: whether it is about the vision side, and may leave the model behind it.
     """
 
     rows: tuple[Expect, ...]
-    tensors: dict[str, Tensor]
+    image: bool = False
     vision: bool = False
 
     def rows_without(self, point: str) -> list[int]:
@@ -72,13 +72,13 @@ def failures_of(network: Network, encoder: Encoder, every_layer: bool = False) -
         encoder: of the model.
         every_layer: try all layers instead of three.
     """
-    found = arrange(network, encoder)
+    found = _told(_arrange, network, encoder)
     for trial in [] if found else _trials(network, encoder, every_layer):
-        found += _told(_tried, network, trial)
+        found += _told(_tried, network, encoder, trial)
     return found
 
 
-def arrange(network: Network, encoder: Encoder) -> list[str]:
+def _arrange(network: Network, encoder: Encoder) -> list[str]:
     """Put the hook points into the order that a recorded forward meets them in, and look at their shapes.
 
     Returns:
@@ -126,19 +126,19 @@ def _trials(network: Network, encoder: Encoder, every_layer: bool) -> list[Trial
     sizes = stack_sizes(list(network.points))
     layers = {stack: list(range(n)) if every_layer else spread_layers(n) for stack, n in sizes.items()}
     plain = (*ends(text, vision=False), *rows(text, "blocks", layers["blocks"]))
-    trials = [Trial(plain, _text(network, len(plain) + 1))]
+    trials = [Trial(plain)]
     if network.family.vision is None or not encoder.can_see:
         return trials
     seen = [name for name, point in network.points.items() if point.is_vision and not point.by_prompt]
     stacks = [stack for stack in sizes if stack != "blocks"]
     looking = (*ends(seen, vision=True), *(row for s in stacks for row in rows(seen, s, layers[s])))
-    trials.append(Trial(looking, _image(network, encoder, len(looking) + 1), vision=True))
+    trials.append(Trial(looking, image=True, vision=True))
     skipped = sorted({int(n.split(".")[1]) for n in network.points if ".cross_attn." in n})
     if skipped:
         names = [name for name in network.points if _readable(network, name)]
         chosen = skipped if every_layer else [skipped[i] for i in spread_layers(len(skipped))]
         crossing = tuple(rows(names, "blocks", chosen))
-        trials.append(Trial(crossing, _image(network, encoder, len(crossing) + 1)))
+        trials.append(Trial(crossing, image=True))
     return trials
 
 
@@ -147,8 +147,8 @@ def _readable(network: Network, name: str) -> bool:
     return point.side != "attention" or network.is_eager(point)
 
 
-def _tried(network: Network, trial: Trial) -> list[str]:
-    seen = _run(network, trial)
+def _tried(network: Network, encoder: Encoder, trial: Trial) -> list[str]:
+    seen = _run(network, encoder, trial)
     found = [f"{row.point}: never reached" for row in trial.rows if row.point not in seen]
     for number, row in enumerate(trial.rows, start=1):
         if row.point in seen:
@@ -156,7 +156,7 @@ def _tried(network: Network, trial: Trial) -> list[str]:
     return found + _sums(seen, trial, network)
 
 
-def _run(network: Network, trial: Trial) -> dict[str, Tensor]:
+def _run(network: Network, encoder: Encoder, trial: Trial) -> dict[str, Tensor]:
     wanted = {name for row in trial.rows for name in (row.point, *row.shifts, *row.moves, *row.keeps)}
     changed: dict[str, list[int]] = {}
     for number, row in enumerate(trial.rows, start=1):
@@ -176,7 +176,7 @@ def _run(network: Network, trial: Trial) -> dict[str, Tensor]:
 
         return _change
 
-    tensors = to_device(network, trial.tensors)
+    tensors = to_device(network, _image(network, encoder, n) if trial.image else _text(network, n))
     network.run(lambda: _call(network, tensors), tensors, {name: _visit(name) for name in wanted}, stop=trial.vision)
     return seen
 

@@ -93,8 +93,9 @@ def _attention_points(block: Block) -> Iterator[Point]:
     kind, name, attn = block.kind, block.attn_name, block.at(block.kind.attn)
     n_heads, _ = block.heads
     yield from _projections(block)
-    yield Point(f"{name}.hook_attn_scores", attn, "attention", Scores())
-    yield Point(f"{name}.hook_pattern", attn, "attention", Pattern())
+    if kind.pattern:
+        yield Point(f"{name}.hook_attn_scores", attn, "attention", Scores())
+        yield Point(f"{name}.hook_pattern", attn, "attention", Pattern())
     if kind.o is not None:
         yield Point(f"{name}.hook_z", block.at(kind.o), "input", Heads(n_heads))
         yield Point(f"{name}.hook_result", block.at(kind.o), "both", Result(block.at(kind.o), n_heads))

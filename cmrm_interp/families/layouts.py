@@ -221,6 +221,8 @@ class RowCrops(Layout):
         crops = (pixels != 0).flatten(2).any(-1).sum(1)
         each = int(image.sum()) // max(int(crops.sum()), 1)
         ids, marker = tensors["input_ids"], model.token_id(self.last)
+        if marker is None:
+            return [Picture(row, n, n // each) for row, n in runs(image)]
         found = []
         for row in image.any(1).nonzero().flatten().tolist():
             ends = (ids[row] == marker).nonzero().flatten().tolist() or [-1]

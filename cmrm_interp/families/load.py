@@ -9,6 +9,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from cmrm_interp.errors import ModelError
+from cmrm_interp.families.derive import derive
 from cmrm_interp.families.maps import FamilyMap
 from cmrm_interp.families.processors import load_processor
 from cmrm_interp.families.registry import family_of
@@ -29,6 +30,7 @@ class Parts:
         family: its map.
         name: hub id, path or class name.
         revision: of the hub, or None.
+        derived: whether the map was found by conventions, the family not being registered.
     """
 
     hf: Any
@@ -37,6 +39,7 @@ class Parts:
     family: FamilyMap
     name: str
     revision: str | None = None
+    derived: bool = False
 
 
 def load_parts(source: Source, **hf_kwargs: Any) -> Parts:
@@ -91,12 +94,17 @@ def _resolve(source: str | os.PathLike[str]) -> str:
 
 def _given(hf: Any, processor: Any) -> Parts:
     name = getattr(hf, "name_or_path", "") or type(hf).__name__
-    family = family_of(hf.config, name)
+    return _parts(hf, processor, name)
+
+
+def _parts(hf: Any, processor: Any, name: str, revision: str | None = None) -> Parts:
+    known = family_of(hf.config)
+    family = known or derive(hf, name)
     if processor is None:
-        return Parts(hf, None, None, family, name)
-    if family.vision is None:
-        return Parts(hf, None, getattr(processor, "tokenizer", processor), family, name)
-    return Parts(hf, processor, processor.tokenizer, family, name)
+        return Parts(hf, None, None, family, name, revision, known is None)
+    tokenizer = getattr(processor, "tokenizer", processor)
+    seeing = None if family.vision is None or tokenizer is processor else processor
+    return Parts(hf, seeing, tokenizer, family, name, revision, known is None)
 
 
 def _from_pretrained(source: str, **hf_kwargs: Any) -> Parts:
@@ -107,18 +115,26 @@ def _from_pretrained(source: str, **hf_kwargs: Any) -> Parts:
         config = AutoConfig.from_pretrained(source, **shared)
     except (OSError, ValueError) as error:
         raise ModelError(_no_config(source, error)) from error
-    family = family_of(config, repr(source))
-    hf = _weights(AutoModelForCausalLM if family.vision is None else AutoModelForImageTextToText, source, hf_kwargs)
-    if family.vision is not None:
-        processor = load_processor(source, **shared)
-        return Parts(hf, processor, processor.tokenizer, family, source, hf_kwargs.get("revision"))
-    tokenizer = AutoTokenizer.from_pretrained(source, **shared)
-    return Parts(hf, None, tokenizer, family, source, hf_kwargs.get("revision"))
+    sees = _sees(config)
+    hf = _weights(AutoModelForImageTextToText if sees else AutoModelForCausalLM, source, hf_kwargs)
+    processor = load_processor(source, **shared) if sees else AutoTokenizer.from_pretrained(source, **shared)
+    return _parts(hf, processor, source, hf_kwargs.get("revision"))
+
+
+def _sees(config: Any) -> bool:
+    from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+    family = family_of(config)
+    return type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING if family is None else family.vision is not None
 
 
 def _weights(auto: Any, source: str, hf_kwargs: dict[str, Any]) -> Any:
     try:
         hf, info = auto.from_pretrained(source, use_safetensors=True, output_loading_info=True, **hf_kwargs)
+    except ValueError as error:
+        if "Unrecognized configuration class" in str(error):
+            raise ModelError(f"{source!r} is no model that generates text (from images or not)") from error
+        raise
     except OSError as error:
         raise ModelError(
             f"no safetensors weights at {source!r} (pickled ones are never read): {_short(error)}"

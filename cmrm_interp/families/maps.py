@@ -64,6 +64,7 @@ class BlockMap:
         router: module that returns router logits, in a mixture of experts.
         parallel: whether attention and MLP read the same stream (Cohere), so that there is no ``resid_mid``.
         flat_mlp: whether rows and positions are joined inside the MLP.
+        pattern: whether its attention is a call of transformers' attention function, which gives scores and pattern.
         cross: whether it attends to the image and is left out without one (Mllama).
         attn_gate: factor of what attention adds.
         gated_mlp: whether the MLP's output is gated or masked before it is added.
@@ -89,6 +90,7 @@ class BlockMap:
     router: str | None = None
     parallel: bool = False
     flat_mlp: bool = False
+    pattern: bool = True
     cross: bool = False
     attn_gate: Gate | None = None
     gated_mlp: bool = False
@@ -141,7 +143,7 @@ class VisionMap:
 
     Attributes:
         layers: paths where the list of vision blocks may be (it moved between transformers releases).
-        projector: path of the module from vision to language width.
+        projector: path of the module from vision to language width; empty where the vision side has no hook points.
         more_layers: path of a second list of blocks, which go on after the first (Mllama).
         block, more_block: modules of a block of either list; None to see no more than its input and output.
         shape: how rows lie in the tower; `out_shape`, `projected`: in what the projector is given, and gives.

@@ -31,24 +31,27 @@ def families() -> tuple[FamilyMap, ...]:
     return tuple(_FAMILIES.values())
 
 
-def family_of(config: Any, source: str) -> FamilyMap:
-    """Family of a model.
+def family_of(config: Any) -> FamilyMap | None:
+    """Family of a model, or None: the one registered last of those that it belongs to.
 
     Args:
         config: its Hugging Face configuration.
-        source: name or path, for the error.
-
-    Raises:
-        ModelError: no family has this model type; the message lists the types that exist.
     """
     for family in reversed(families()):
         if config.model_type in family.model_types and _parts_fit(config, family):
             return family
-    known = ", ".join(sorted(kind for family in families() for kind in family.model_types))
-    raise ModelError(
-        f"{source} is a {config.model_type!r} model, which is no vision-language model or text decoder known here:"
-        f" the known types are {known}; pass a map of its modules to cmrm_interp.families.register(FamilyMap(...))"
-    )
+    return None
+
+
+def unregister(name: str) -> FamilyMap:
+    """Forget a family, and return its map.
+
+    Raises:
+        ModelError: there is no such family.
+    """
+    if name not in _FAMILIES:
+        raise ModelError(f"no family {name!r} is registered: there are {', '.join(_FAMILIES)}")
+    return _FAMILIES.pop(name)
 
 
 def _parts_fit(config: Any, family: FamilyMap) -> bool:

@@ -14,7 +14,7 @@ Modules = Mapping[str, nn.Module]
 def vision_points(family: FamilyMap, hf_model: Any, modules: Modules) -> Iterator[Point]:
     """Hook points of tower, Q-Former and projector."""
     vision = family.vision
-    if vision is None:
+    if vision is None or not vision.projector:
         return
     config = hf_model.config
     tower = vision.shape.fitted(config)

@@ -4,6 +4,7 @@ Most modules keep one row a prompt (or an image). Some run all rows together; ca
 see one form all the same.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -101,6 +102,23 @@ class Grid(AsIs):
     def joined(self, rows: Tensor, like: Tensor, inputs: Mapping[str, Any]) -> Tensor:
         """Rows and columns apart."""
         return rows.reshape(like.shape)
+
+
+@dataclass(frozen=True)
+class Loose(Grid):
+    """Whatever axes a tower has between its crops and its width, or none: then crops of equal length were joined.
+
+    Attributes:
+        pixels: name of the model input with the crops.
+    """
+
+    pixels: str = "pixel_values"
+
+    def rows(self, tensor: Tensor, inputs: Mapping[str, Any]) -> Tensor:
+        """One row a crop."""
+        if tensor.ndim > 2:
+            return super().rows(tensor, inputs)
+        return tensor.unflatten(0, (math.prod(inputs[self.pixels].shape[:-3]), -1))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,238 @@
+"""The map of a whole model."""
+
+import inspect
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from cmrm_interp.axes import Tensor
+from cmrm_interp.errors import ModelError
+from cmrm_interp.families.derive import names
+from cmrm_interp.families.derive.block import Underivable, block_map, watched
+from cmrm_interp.families.derive.layout import AnyLayout
+from cmrm_interp.families.derive.record import Call, alike, record
+from cmrm_interp.families.layouts import Layout, Sized
+from cmrm_interp.families.maps import BlockMap, FamilyMap, VisionBlockMap, VisionMap
+from cmrm_interp.families.norms import norm_of
+from cmrm_interp.families.views import Loose, Packed, Shape
+
+N_TOKENS = 5
+
+
+def derive(hf: Any, source: str) -> FamilyMap:
+    """A map for a model of no registered family; `ci.load` proves it on the model before it is used.
+
+    Args:
+        hf: the Hugging Face model, with its weights.
+        source: name or path, for the error.
+
+    Raises:
+        ModelError: parts that no convention finds; the message names each, and shows the map to pass.
+    """
+    faults: list[str] = []
+    stack = _stack(hf, faults)
+    if stack is None:
+        raise _error(hf, source, faults)
+    decoder, layers = stack.rpartition(".")[::2]
+    plain = FamilyMap(hf.config.model_type, (hf.config.model_type,), decoder, layers=layers, blocks=())
+    alone, calls = _run(hf, plain, stack, faults)
+    family = replace(plain, alone=alone, **_ends(hf, decoder, faults))
+    if calls:
+        family = replace(family, norm=_last_norm(decoder, calls) or family.norm)
+        blocks = _blocks(hf, stack, calls, faults)
+        family = replace(family, blocks=blocks, gain_offset=_gain_offset(family, hf, calls), state=_state(hf))
+    if faults:
+        raise _error(hf, source, faults)
+    return replace(family, vision=_vision(hf, stack), mrope=bool(family.state))
+
+
+def guesses(family: FamilyMap, seeing: bool) -> Iterator[FamilyMap]:
+    """The derived map, and others for what names do not tell of a vision side; the first that holds is taken.
+
+    Args:
+        family: from `derive`.
+        seeing: whether there is a processor, with which the self-check can try the vision side.
+    """
+    if family.vision is None:
+        yield family
+        return
+    if not seeing:
+        # What nothing can prove is left out.
+        yield replace(family, vision=replace(family.vision, block=None))
+        return
+    for block in dict.fromkeys((family.vision.block, None)):
+        for parts in _lying(family.vision):
+            for nested in (True, False):
+                yield replace(family, vision=replace(family.vision, block=block, nested=nested, **parts))
+    for nested in (True, False):
+        yield replace(family, vision=_unseen(family.vision.layout, nested))
+
+
+def _lying(vision: VisionMap) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = [{}]
+    if "image_grid_thw" in vision.layout.pixels:
+        found.append({"out_shape": Packed(merged=True)})
+    if "image_sizes" in vision.layout.pixels:
+        packed = Packed(sizes="image_sizes", pixels=True)
+        layout = Sized(pixels=(vision.layout.pixels[0], "image_sizes"))
+        for merged in (replace(packed, merged=True), packed):
+            found.append({"shape": packed, "projected": merged, "layout": layout})
+    return found
+
+
+def _stack(hf: Any, faults: list[str]) -> str | None:
+    decoder, n = hf.get_decoder(), hf.config.get_text_config().num_hidden_layers
+    prefix = names.path_of(hf, decoder)
+    for path, module in names.stacks(decoder, prefix or ""):
+        if len(module) == n and any(names.is_attention(*item) for block in module for item in block.named_children()):
+            return path
+    faults.append(f"the list of its {n} decoder blocks (FamilyMap(decoder=..., layers=...))")
+    return None
+
+
+def _ends(hf: Any, decoder: str, faults: list[str]) -> dict[str, Any]:
+    below = hf.get_submodule(decoder)
+    embed, head = names.path_of(hf, hf.get_input_embeddings()), names.path_of(hf, hf.get_output_embeddings())
+    norm = [name for name, module in below.named_children() if names.is_norm(name, module)]
+    if embed is None or not embed.startswith(f"{decoder}."):
+        faults.append("the token embedding below the decoder (FamilyMap(embed=...))")
+    if head is None:
+        faults.append("the head that gives logits (FamilyMap(unembed=...))")
+    if not norm:
+        faults.append("the norm after the last block (FamilyMap(norm=...))")
+    positions = names.child(below, names.EMBED_POSITIONS)
+    learned = positions is not None and type(below.get_submodule(positions)) is nn.Embedding
+    return {
+        "embed": (embed or "").removeprefix(f"{decoder}."),
+        "unembed": head or "",
+        "norm": norm[-1] if norm else "",
+        "pos_embed": positions,
+        "positions": learned,
+    }
+
+
+def _run(hf: Any, family: FamilyMap, stack: str, faults: list[str]) -> tuple[str | None, dict[str, Call]]:
+    blocks = hf.get_submodule(stack)
+    paths = [path for i, block in enumerate(blocks) for path in watched(block, f"{stack}.{i}")]
+    below = hf.get_submodule(family.decoder)
+    paths += [f"{family.decoder}.{name}" for name, module in below.named_children() if names.is_norm(name, module)]
+    ids = torch.randint(3, hf.config.get_text_config().vocab_size, (1, N_TOKENS), generator=_seeded())
+    tensors = {"input_ids": _plain(ids, hf).to(hf.device), "attention_mask": torch.ones_like(ids).to(hf.device)}
+    problem: Exception | None = None
+    for part, model in _callable_parts(hf):
+        try:
+            return part, record(hf, paths, model, tensors)
+        except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+            problem = error
+    faults.append(f"how a prompt without an image is run ({type(problem).__name__}: {problem}) (FamilyMap(alone=...))")
+    return None, {}
+
+
+def _callable_parts(hf: Any) -> list[tuple[str | None, Any]]:
+    inner = [
+        (path, module) for path, module in hf.named_modules() if path and type(module).__name__.endswith("CausalLM")
+    ]
+    return [(None, hf), *inner]
+
+
+def _plain(ids: Tensor, hf: Any) -> Tensor:
+    special = [v for part in (hf.config, hf.config.get_text_config()) for k, v in vars(part).items() if "token" in k]
+    known = torch.tensor([v for v in special if isinstance(v, int)] or [-1])
+    usable = torch.tensor([i for i in range(3, 3 + len(known) + N_TOKENS) if i not in known.tolist()])
+    return torch.where(torch.isin(ids, known), usable[:N_TOKENS][None], ids)
+
+
+def _blocks(hf: Any, stack: str, calls: Mapping[str, Call], faults: list[str]) -> tuple[BlockMap, ...]:
+    kinds: list[BlockMap] = []
+    for i, block in enumerate(hf.get_submodule(stack)):
+        try:
+            kind = block_map(block, f"{stack}.{i}", calls)
+        except Underivable as fault:
+            faults.append(str(fault))
+            continue
+        kinds += [] if kind in kinds else [kind]
+    # A block is the first kind whose modules it has, so the kinds with most modules come first.
+    return tuple(sorted(kinds, key=lambda kind: -len(kind.modules)))
+
+
+def _last_norm(decoder: str, calls: Mapping[str, Call]) -> str | None:
+    below = [(call.order, path.removeprefix(f"{decoder}.")) for path, call in calls.items()]
+    return max(((order, name) for order, name in below if "." not in name), default=(0, None))[1]
+
+
+def _gain_offset(family: FamilyMap, hf: Any, calls: Mapping[str, Call]) -> float:
+    path = f"{family.decoder}.{family.norm}"
+    modules, call = dict(hf.named_modules()), calls.get(path)
+    if call is None or call.given is None or getattr(modules.get(path), "weight", None) is None:
+        return 0.0
+    norm = norm_of(path, modules, 0.0)
+    x = norm.centre(call.given)
+    plain, weight = x / norm.scale(x), modules[path].weight
+    return 1.0 if alike(call.returned, plain * (1 + weight)) and not alike(call.returned, plain * weight) else 0.0
+
+
+def _state(hf: Any) -> tuple[str, ...]:
+    found = [f"{path}.rope_deltas".lstrip(".") for path, module in hf.named_modules() if "rope_deltas" in vars(module)]
+    return tuple(found)
+
+
+def _unseen(layout: Layout, nested: bool = True) -> VisionMap:
+    return VisionMap(layers=(), projector="", layout=layout, nested=nested)
+
+
+def _vision(hf: Any, decoder_stack: str) -> VisionMap | None:
+    if not any(name in _taken(hf) for name in names.PIXELS):
+        return None
+    modules = dict(hf.named_modules())
+    towers = [
+        path for path in modules if path.rpartition(".")[2] in names.TOWERS and not decoder_stack.startswith(path)
+    ]
+    projectors = [p for name in names.PROJECTORS for p in modules if p == name or p.endswith(f".{name}")]
+    stacks = [found for path in towers[:1] for found in names.stacks(modules[path], path)]
+    if not stacks or not projectors:
+        return _unseen(AnyLayout(pixels=_pixels(hf)))
+    path, blocks = max(stacks, key=lambda found: len(found[1]))
+    packed: Shape = Packed() if _has_grid(hf) else Loose(pixels=_pixels(hf)[0])
+    projected: Shape = Packed(merged=True) if _has_grid(hf) else Loose(pixels=_pixels(hf)[0])
+    return VisionMap(
+        layers=(path,), projector=projectors[0], block=_vision_block(blocks[0]), shape=packed, projected=projected,
+        layout=AnyLayout(pixels=_pixels(hf)), nested=True,
+    )  # fmt: skip
+
+
+def _vision_block(block: nn.Module) -> VisionBlockMap | None:
+    parts = [
+        next((name for name, module in block.named_children() if kind(name, module)), None)
+        for kind in (names.is_attention, names.is_mlp)
+    ]
+    return VisionBlockMap(parts[0], parts[1]) if parts[0] and parts[1] else None
+
+
+def _has_grid(hf: Any) -> bool:
+    return "image_grid_thw" in _pixels(hf)
+
+
+def _pixels(hf: Any) -> tuple[str, ...]:
+    return tuple(name for name in names.PIXELS if name in _taken(hf))
+
+
+def _taken(hf: Any) -> Collection[str]:
+    return inspect.signature(hf.forward).parameters
+
+
+def _seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def _error(hf: Any, source: str, faults: list[str]) -> ModelError:
+    shown = "\n  ".join(dict.fromkeys(faults))
+    kind = hf.config.model_type
+    return ModelError(
+        f"{source} is a {kind!r} model, of no registered family, and these parts were not found by Hugging Face's"
+        f" conventions:\n  {shown}\nRegister its map before loading it:\n  cmrm_interp.families.register(FamilyMap("
+        f"name={kind!r}, model_types=({kind!r},), decoder='model.language_model', blocks=(BlockMap(...),),"
+        " vision=VisionMap(layers=(...,), projector=...)))"
+    )

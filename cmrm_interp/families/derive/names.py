@@ -1,0 +1,86 @@
+"""What Hugging Face's models call their parts."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch import nn
+
+QUERY = ("q_proj", "query", "wq", "q", "q_lin")
+KEY = ("k_proj", "key", "wk", "k", "k_lin")
+VALUE = ("v_proj", "value", "wv", "v", "v_lin")
+OUT = ("o_proj", "out_proj", "c_proj", "dense", "wo", "proj", "projection", "projection_layer", "o", "out_lin")
+# One matrix after another; others go head by head, which no name tells.
+FUSED = ("c_attn", "qkv_proj")
+GATE, UP, GATE_UP = ("gate_proj", "w1"), ("up_proj", "w3"), ("gate_up_proj",)
+PLAIN = ("fc1", "c_fc", "dense_h_to_4h", "fc_in", "linear_fc1", "linear_1", "wi", "lin1", "up_proj")
+DOWN = ("down_proj", "fc2", "c_proj", "w2", "dense_4h_to_h", "fc_out", "linear_fc2", "linear_2", "wo", "lin2")
+ROUTER = ("gate", "router")
+EMBED_POSITIONS = ("wpe", "embed_positions", "position_embeddings", "position_embedding", "embed_pos")
+TOWERS = ("vision_tower", "visual", "vision_model", "vision_encoder", "vision_embed_tokens", "vision_backbone")
+PROJECTORS = (
+    "multi_modal_projector",
+    "mm_projector",
+    "connector",
+    "aligner",
+    "vision_projector",
+    "image_projection",
+    "embed_vision",
+    "language_projection",
+    "visual.merger",
+    "vision_tower.merger",
+    "merger",
+    "adapter",
+    "projector",
+    "visual_embeddings_table",
+)
+PIXELS = (
+    "pixel_values",
+    "image_grid_thw",
+    "image_sizes",
+    "pixel_attention_mask",
+    "batch_num_images",
+    "image_position_ids",
+    "aspect_ratio_ids",
+    "aspect_ratio_mask",
+    "spatial_shapes",
+    "pixel_mask",
+    "pixel_values_images",
+    "image_patches",
+)
+
+
+def child(module: nn.Module, names: Sequence[str]) -> str | None:
+    """The first of the names that a module has as a child."""
+    children = dict(module.named_children())
+    return next((name for name in names if name in children), None)
+
+
+def path_of(hf: Any, wanted: nn.Module | None) -> str | None:
+    """Path of a module in a model."""
+    return next((path for path, module in hf.named_modules() if module is wanted), None)
+
+
+def stacks(root: nn.Module, prefix: str) -> Iterator[tuple[str, nn.ModuleList]]:
+    """Lists of blocks below a module, the outer ones first."""
+    for path, module in root.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module):
+            yield f"{prefix}.{path}" if prefix else path, module
+
+
+def is_attention(name: str, module: nn.Module) -> bool:
+    """Whether a block's child is its attention (or what stands in its place)."""
+    low = f"{name} {type(module).__name__}".lower()
+    return ("attn" in low or "attention" in low) and not is_norm(name, module)
+
+
+def is_mlp(name: str, module: nn.Module) -> bool:
+    """Whether a block's child is its MLP or mixture of experts."""
+    low = f"{name} {type(module).__name__}".lower()
+    found = any(part in low for part in ("mlp", "feed_forward", "feedforward", "moe", "ffn"))
+    return found and not is_norm(name, module) and not is_attention(name, module)
+
+
+def is_norm(name: str, module: nn.Module) -> bool:
+    """Whether a module is a norm."""
+    low = f"{name} {type(module).__name__}".lower()
+    return "norm" in low or name.startswith("ln_") or name in ("ln1", "ln2", "ln_f")
