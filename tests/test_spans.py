@@ -235,19 +235,27 @@ TEMPLATES = {
 }
 
 
-def byte_tokenizer(template):
+def byte_tokenizer(template, extra=(), **named):
     """A tokenizer of bytes and merges, as GPT-2, Llama 3 and Qwen have, trained here on a few lines."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     raw = Tokenizer(models.BPE())
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    # Words with the space before them, and line ends run together.
+    words = pre_tokenizers.Split(Regex(r"\n+| ?[^\s]+| +"), "isolated")
+    raw.pre_tokenizer = pre_tokenizers.Sequence(
+        [words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
     raw.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=400, special_tokens=["<s>", "<|eot|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
     )
-    raw.train_from_iterator(["the cat sat on the mat", "a cat and a dog", "user assistant system\n\n"] * 9, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", pad_token="<|eot|>", chat_template=template)
+    lines = ["the cat sat on the mat", "a cat and a dog", "user assistant system\n\n", "\n\n\nthe", "cat\n\n\n"]
+    raw.train_from_iterator(lines * 9, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=raw, bos_token="<s>", pad_token="<|eot|>", chat_template=template,
+        extra_special_tokens=list(extra), model_specific_special_tokens=named,
+    )  # fmt: skip
 
 
 def text_inputs(template, prompts, side="left"):
@@ -297,6 +305,36 @@ def test_found_words_are_whole_tokens_around_the_match():
     # A batch names its rows by their number in all of the inputs.
     with pytest.raises(HookPointError, match=words):
         position_mask(find("sat"), inputs.batch(slice(1, 2)).tokens)
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_text_that_grows_into_what_stands_around_an_image(side):
+    # Gemma 3 writes two line ends around an image, which become one token with a line end of the text.
+    from transformers import Gemma3Processor
+
+    named = {"boi_token": "<boi>", "image_token": "<soft>", "eoi_token": "<eoi>"}
+    template = (
+        "<s>{% for m in messages %}<|{{ m['role'] }}|>{% for c in m['content'] %}"
+        "{% if c['type'] == 'image' %}<boi>{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endfor %}<|assistant|>"
+    )
+    model = reader("gemma3")
+    tokenizer = byte_tokenizer(template, named.values(), **named)
+    processor = Gemma3Processor(model.processor.image_processor, tokenizer, chat_template=template, image_seq_length=4)
+    accepts = frozenset({"input_ids", "attention_mask", "pixel_values"})
+    encoder = Encoder(model.family, processor, tokenizer, tokenizer.image_token_id, accepts, model.hf.config)
+    prompts = (ci.Prompt("\nthe cat", PICTURES[:2], "a cat\n"), ci.Prompt("the mat"), ci.Prompt("\n", PICTURES[0]))
+    inputs = PromptInputs(encoder, prompts, side)
+    user, system = decoded(inputs, "user"), decoded(inputs, "system")
+    line_ends = "\u010a"
+    assert user[0][0] == line_ends * 3
+    assert "".join(user[0]) == line_ends * 3 + "the\u0120cat"
+    assert "".join(user[1]) == "the\u0120mat"
+    assert user[2] == [line_ends * 3]
+    assert "".join(system[0]) == "a\u0120cat" + line_ends
+    assert decoded(inputs, chars(0, 1)) == [[line_ends * 3], user[1][:1], [line_ends * 3]]
+    assert [inputs.mask(at("image", n, optional=True)).sum(1).tolist() for n in range(2)] == [[4, 0, 4], [4, 0, 0]]
+    given = EncodedInputs.of(encoder, dict(inputs.tensors))
+    same(given.mask(find("the", optional=True)), inputs.mask(find("the", optional=True)))
 
 
 def test_templates_that_rewrite_or_refuse():
@@ -352,9 +390,7 @@ def test_processors_that_tell_nothing_or_change_what_is_said():
     assert Written(["I red"], ["I blue"], [swap], ["III blue"]).moved(0, said) is None
     tensors = {**inputs.tensors, "input_ids": inputs.tensors["input_ids"].flip(1)}
     changed = PromptTokens(model.encoder, tensors, inputs.prompts, Written([model.encoder.text(inputs.prompts[0])]))
-    with pytest.raises(
-        ModelError, match="makes other tokens of a prompt than its tokenizer does: positions"
-    ):
+    with pytest.raises(ModelError, match="makes other tokens of a prompt than its tokenizer does: positions"):
         position_mask("user", model.encoder.tokens(tensors, changed))
 
 
