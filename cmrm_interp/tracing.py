@@ -6,7 +6,6 @@ interventions, sweeps) is made of visits, so nobody ever writes a trace, and not
 and ``exec`` work as plain scripts do.
 """
 
-import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,8 +20,8 @@ from torch import Tensor
 
 from cmrm_interp.errors import HookPointError, ModelError
 from cmrm_interp.families.maps import FamilyMap, Point
-from cmrm_interp.families.order import observed_order
-from cmrm_interp.families.points import blocks_of, hook_points, points_without_image
+from cmrm_interp.families.order import observed_order, prefill_order
+from cmrm_interp.families.points import blocks_of, hook_points, layer_of, points_without_image
 from cmrm_interp.families.views import AttentionCall, Both, Frame
 
 Visit = Callable[[Tensor, int], Tensor | None]
@@ -47,12 +46,13 @@ class Network:
         modules: its modules by path.
     """
 
-    def __init__(self, hf: Any, family: FamilyMap) -> None:
+    def __init__(self, hf: Any, family: FamilyMap, envoy: Any = None) -> None:
         """Wrap a model.
 
         Args:
             hf: the Hugging Face model; set to evaluation mode.
             family: its map.
+            envoy: nnsight's wrapper of it, where there is one.
         """
         self.hf = hf.eval()
         self.family = family
@@ -60,9 +60,8 @@ class Network:
         self._blocks = blocks_of(family, hf, dict(hf.named_modules()))
         self._text_points = {point.name: point for point in points_without_image(family, hf, self.points)}
         self.modules = dict(hf.named_modules())
-        # transformers' generate runs the vision side before the forward of such models, which embeds first.
-        self._sees_first = "mm_encoder_outputs" in inspect.signature(hf.forward).parameters
-        self._envoy: Any = nnsight.NNsight(hf)
+        self._prefill: list[str] | None = None
+        self._envoy: Any = nnsight.NNsight(hf) if envoy is None else envoy
         # By path an envoy would take a module called "output" (a Q-Former's) for the output itself.
         envoys = {id(envoy._module): envoy for envoy in self._envoy.modules()}
         self._envoys = {path: envoys.get(id(module)) for path, module in self.modules.items()}
@@ -86,7 +85,9 @@ class Network:
             if not visits:
                 call()
                 return
-            plan = self._plan(visits, self.has_images(inputs), how.get("generating", False))
+            plan = self._plan(visits, self.has_images(inputs))
+            if how.get("generating") and any(point.is_vision for place in plan for point in place.points):
+                plan = self._as_generated(plan, call)
             # Only these are held: the streams of all layers together would be far larger than the model's own needs.
             needed = frozenset(name for place in plan for point in place.points for name in point.view.needs)
             frame = Frame(self.modules, inputs, needed)
@@ -144,7 +145,15 @@ class Network:
         alone = self.family.alone
         return self.hf if alone is None or self.has_images(inputs) else self.hf.get_submodule(alone)
 
-    def _plan(self, visits: Mapping[str, Visit], has_images: bool, generating: bool) -> list[Location]:
+    def _as_generated(self, plan: list[Location], call: Callable[[], Any]) -> list[Location]:
+        # transformers' generate runs the vision side, or parts of it, before a forward that embeds first.
+        if self._prefill is None:
+            before = [point for point in self.points.values() if point.is_vision or not layer_of(point)]
+            self._prefill = prefill_order(before, self.modules, call, self._blocks[0].path)
+        rank = {name: number for number, name in enumerate(self._prefill)}
+        return sorted(plan, key=lambda place: rank.get(place.points[0].name, len(rank)))
+
+    def _plan(self, visits: Mapping[str, Visit], has_images: bool) -> list[Location]:
         points = self.points if has_images else self._text_points
         wanted = set(visits)
         for name in visits:
@@ -157,8 +166,6 @@ class Network:
                 # nnsight rewrites a forward when its source is first looked at: too late once the model is in it.
                 _attention_call(self.envoy(point.module))
         chosen = [point for name, point in points.items() if name in wanted]
-        if generating and self._sees_first:
-            chosen.sort(key=lambda point: not point.is_vision)
         places = groupby(chosen, key=lambda point: (point.module, point.side))
         return [Location(module, side, tuple(points)) for (module, side), points in places]
 

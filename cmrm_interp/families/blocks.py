@@ -101,7 +101,7 @@ def _attention_points(block: Block) -> Iterator[Point]:
         yield Point(f"{name}.hook_result", block.at(kind.o), "both", Result(block.at(kind.o), n_heads))
     added: View = Whole() if kind.attn_gate is None else Scaled(block.path, kind.attn_gate.name, kind.attn_gate.tanh)
     out = block.at(kind.post_attn or kind.attn)
-    if kind.post_attn is not None:
+    if kind.post_attn is not None or kind.attn_gate is not None:
         yield Point(f"{name}.hook_out", attn, "output", Whole())
     yield Point(f"{block.name}.hook_attn_out", out, "output", added)
     if not kind.parallel:

@@ -28,6 +28,37 @@ def observed_order(points: Sequence[Point], modules: Mapping[str, nn.Module], ca
     return sorted((p for p in points if p.name in moments), key=lambda p: moments[p.name])
 
 
+def prefill_order(
+    points: Sequence[Point], modules: Mapping[str, nn.Module], call: Callable[[], Any], until: str
+) -> list[str]:
+    """Names of the points that a call meets before it enters a module, where it is left.
+
+    Args:
+        points: hook points.
+        modules: modules of the model by path.
+        call: runs the model.
+        until: path of the module, the first decoder block.
+    """
+
+    class _Reached(Exception):
+        pass
+
+    def _leave(*_: Any) -> None:
+        raise _Reached
+
+    def _call() -> None:
+        try:
+            call()
+        except _Reached:
+            return
+
+    handle = modules[until].register_forward_pre_hook(_leave)
+    try:
+        return [point.name for point in observed_order(points, modules, _call)]
+    finally:
+        handle.remove()
+
+
 def _attention(point: Point, points: Sequence[Point], entered: Mapping[str, int], left: Mapping[str, int]) -> float:
     stem = point.name.rpartition(".")[0]
     z = next((p.module for p in points if p.name == f"{stem}.hook_z"), None)

@@ -57,7 +57,7 @@ def test_a_derived_map_has_the_hook_points_of_the_registered_one(name):
 def test_a_derived_map_gives_the_numbers_of_the_registered_one(name):
     mine, theirs = derived(name), registered(name)
     pictures = [picture(0), picture(1, (16, 24)), picture(2, (24, 16))]
-    change = ci.Hook(["blocks.1.hook_resid_mid", "blocks.2.attn.hook_z"], lambda x, _: 0.8 * x + 0.1)
+    change = ci.Hook(["blocks.1.hook_attn_out", "blocks.2.attn.hook_z"], lambda x, _: 0.8 * x + 0.1)
     for model in (mine, theirs):
         model.hf.generation_config.eos_token_id = None
     inputs = [model.prepare(TEXTS, pictures) for model in (mine, theirs)]
@@ -75,8 +75,10 @@ def test_a_stranger_is_read_as_transformers_reads_it(name):
         warnings.simplefilter("ignore")
         model = ci.load((hf, None))
     inputs = model.from_encoding(encoding)
+    twin = STRANGERS[name]()[0]
+    twin.set_attn_implementation("eager")
     with torch.no_grad():
-        out = STRANGERS[name]()[0](**encoding, output_hidden_states=True, use_cache=False)
+        out = twin(**encoding, output_hidden_states=True, use_cache=False)
     acts = model.capture(inputs, "blocks.*.hook_resid_post", "all")
     real = encoding["attention_mask"].bool()
     for layer in range(model.n_layers - 1):
@@ -111,19 +113,32 @@ def test_what_cannot_be_derived_is_said(name):
 def test_every_missing_piece_is_named_and_the_map_to_pass_is_shown():
     hf, processor = tiny("llama")
     for block in hf.model.layers:
-        block.mixer, block.other = block._modules.pop("self_attn"), torch.nn.Identity()
-        block.forward = lambda x, block=block, **_: block.other(block.mixer.o_proj(x)) + block.mlp(x)
+        block.one, block.other = block._modules.pop("self_attn"), block._modules.pop("mlp")
+        block.forward = lambda x, block=block, **_: block.one.o_proj(x) + block.other.down_proj(block.other.up_proj(x))
+    hf.get_output_embeddings = lambda: None
     with nobody_registered(), pytest.raises(ModelError) as error:
         ci.load((hf, processor))
     words = str(error.value)
     assert "is a 'llama' model, of no registered family" in words
-    assert "decoder blocks" in words
+    assert "the head that gives logits (FamilyMap(unembed=...))" in words
+    assert "the attention of model.layers.0" in words
+    assert "the attention of model.layers.3" in words
     assert "cmrm_interp.families.register(FamilyMap(name='llama', model_types=('llama',)" in words
 
 
+def test_a_decoder_that_is_not_found_is_named():
+    hf, processor = tiny("llama")
+    hf.config.num_hidden_layers = 7
+    with (
+        nobody_registered(),
+        pytest.raises(ModelError, match=r"the list of its 7 decoder blocks \(FamilyMap\(decoder="),
+    ):
+        ci.load((hf, processor))
+
+
 def test_a_vision_side_that_nothing_can_prove_is_left_out_and_said():
+    hf, _ = STRANGERS["fuyu"]()
     with pytest.warns(UserWarning, match="images can be used, but the vision side has no hook points"):
-        hf, encoding = STRANGERS["fuyu"]()
         model = ci.load((hf, None))
     assert not [point for point in model.hook_points if point.startswith(("vision.", "projector."))]
     assert model.family.vision is not None

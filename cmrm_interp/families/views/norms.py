@@ -46,7 +46,7 @@ class Normalized(View):
 
     norm: Norm
 
-    def read(self, raw: Both, frame: Frame) -> Float[Tensor, "batch pos d_model"]:
+    def read(self, raw: Both, frame: Frame) -> Float[Tensor, "*rows d_model"]:
         """The input divided by its scale."""
         x = self.norm.centre(first(raw.given))
         return (x / (self.norm.scale(x) if raw.scale is None else raw.scale)).to(first(raw.returned).dtype)
@@ -62,7 +62,7 @@ class Scale(View):
 
     norm: Norm
 
-    def read(self, raw: Both, frame: Frame) -> Float[Tensor, "batch pos one"]:
+    def read(self, raw: Both, frame: Frame) -> Float[Tensor, "*rows one"]:
         """Root of the mean square (or variance) and epsilon."""
         return self.norm.scale(self.norm.centre(first(raw.given))).to(first(raw.returned).dtype)
 

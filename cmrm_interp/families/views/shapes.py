@@ -142,7 +142,8 @@ class Packed(Shape):
         """With patch size and merging of a model."""
         vision = config.vision_config
         side = getattr(vision, "spatial_merge_size", None) or getattr(config, "spatial_merge_size", None) or 1
-        return replace(self, unit=vision.patch_size if self.pixels else 1, merge=side**2 if self.merged else 1)
+        patch = vision.patch_size if isinstance(vision.patch_size, int) else vision.patch_size[0]
+        return replace(self, unit=patch if self.pixels else 1, merge=side**2 if self.merged else 1)
 
     def rows(self, tensor: Tensor, inputs: Mapping[str, Any]) -> Tensor:
         """Rows padded with zeros to the longest image."""
