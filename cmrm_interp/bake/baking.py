@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +58,12 @@ class Baked:
         Raises:
             StoreError: there is something already, or it cannot be written.
         """
-        about: dict[str, Any] = {
+        about = {
             "interventions": list(self.interventions),
             "source": dict(self.source),
             "notes": list(self.notes),
+            "agreement": vars(self.agreement),
         }
-        about |= {"agreement": vars(self.agreement)}
         return write(self.model, Path(folder), str(self.source["name"]), about)
 
     def __repr__(self) -> str:
@@ -98,20 +98,20 @@ def bake(
     if folder is not None:
         check_free(Path(folder))
     check_weights(model.hf)
-    acting = (interventions,) if isinstance(interventions, Intervention) else tuple(interventions)
-    if not acting:
+    is_several = isinstance(interventions, Sequence)
+    given = tuple(interventions) if is_several else (interventions,)
+    if not given:
         raise InputError("nothing to bake: give at least one intervention")
-    edits, inputs = edits_of(acting, model.hook_points), probes(model)
-    for given in inputs[-1:]:
-        vet(model, given, acting)
+    edits, inputs = edits_of(given, model.hook_points), probes(model)
+    vet(model, inputs[-1], given)
     factors = factors_of(model, inputs) if _at_entry(edits) and not _has_places(model) else Factors()
     plan, flags = _planned(model, edits, factors)
     baked = _copied(model, plan, flags, factors)
-    found = agreement(model, baked[0], acting, inputs)
+    found = agreement(model, baked[0], given, inputs)
     check(found, model.hf.dtype, model.name)
     notes = (*baked[1], *_notes(model, found))
     source = {"name": model.name, "revision": model.revision, "fingerprint": model.fingerprint}
-    out = Baked(baked[0], notes, found, tuple(_described(i, model.hook_points) for i in acting), source)
+    out = Baked(baked[0], notes, found, tuple(_described(i, model.hook_points) for i in given), source)
     if folder is not None:
         out.save(folder)
     return out
@@ -127,16 +127,17 @@ def whole_stream(model: Model, vector: Float[Tensor, "*k d_model"] | Directions)
     Raises:
         InputError: Directions of several hook points.
     """
+    made_on: str | None = model.fingerprint
     if isinstance(vector, Directions):
         if len(vector) != 1:
             raise InputError(
                 f"the whole stream is rid of one direction, and these are of {len(vector)} hook points: choose one,"
                 f" directions[{next(iter(vector))!r}] for example"
             )
-        vector = next(iter(vector.tensors.values()))
+        made_on, vector = vector.model, next(iter(vector.tensors.values()))
     names = [n for n in model.hook_points if n.startswith("blocks.") and n.endswith(_STREAM)]
     rows = "one" if vector.ndim == 1 else "subspace"
-    return Directions(dict.fromkeys(names, vector), rows, model.fingerprint, "one direction, the whole stream")
+    return Directions(dict.fromkeys(names, vector), rows, made_on, "one direction, the whole stream")
 
 
 def acting(model: Model, directions: Directions, how: str, alpha: float = 1.0) -> Intervention:
@@ -152,8 +153,8 @@ def acting(model: Model, directions: Directions, how: str, alpha: float = 1.0) -
         InputError: another word.
     """
     if how == "project-out":
-        whole = whole_stream(model, directions) if len(directions) == 1 and alpha == 1 else directions
-        return ProjectOut(replace(whole, model=directions.model), alpha, positions="all")
+        is_one = len(directions) == 1 and alpha == 1
+        return ProjectOut(whole_stream(model, directions) if is_one else directions, alpha, positions="all")
     if how not in ("add", "subtract"):
         raise InputError(f"no way {how!r} of baking directions: use project-out, add or subtract")
     return (Add if how == "add" else Subtract)(directions, alpha, positions="all")
@@ -204,7 +205,8 @@ def _copied(model: Model, plan: Plan, flags: Mapping[str, Flag], factors: Factor
         notes.append("the head was tied to the embedding and has its own weights now (tie_word_embeddings=False)")
     new = rebuilt(hf, recast, changed)
     new.name_or_path = ""
-    return load((new, model.processor or model.tokenizer)), notes
+    # It is compared with the live run instead of being checked by itself.
+    return load((new, model.processor or model.tokenizer), check=False), notes
 
 
 def _notes(model: Model, found: Agreement) -> list[str]:

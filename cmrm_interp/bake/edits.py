@@ -112,6 +112,8 @@ def edits_of(interventions: Sequence[Intervention], names: Sequence[str]) -> dic
 
 def _need_constant(intervention: Intervention) -> None:
     kind = type(intervention).__name__
+    if not isinstance(intervention, Intervention):
+        raise InputError(f"{kind} is no intervention: use Add(...), ProjectOut(...); of a recipe, its .interventions()")
     reason = next((why for cls, why in _REFUSED.items() if isinstance(intervention, cls)), None)
     if reason is None and type(intervention) not in (Add, Subtract, ProjectOut, Ablate):
         reason = "only Add, Subtract, ProjectOut and Ablate are known to be the same at every token"
