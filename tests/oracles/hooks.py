@@ -1,228 +1,125 @@
-"""Reads and writes at every hook point, with plain forward hooks on Hugging Face modules."""
+"""Reads and writes at every hook point, with plain forward hooks on Hugging Face modules and by-hand recomputation.
+
+A network must have been set to this module's attention (`prepared`). Activations of the vision side are given as one
+row of all real patches in reading order: ``entry d``.
+"""
 
 from contextlib import ExitStack, contextmanager
 
 import torch
 
+from tests.oracles import attention
+from tests.oracles.blocks import Decoder
+from tests.oracles.maps import at, net
+from tests.oracles.taps import Taps
+from tests.oracles.vision import attach_vision, vision_names
+
+
+def prepared(hf):
+    """The network with attention by hand."""
+    hf.set_attn_implementation(attention.NAME)
+    return hf
+
 
 def decoder(hf):
-    """The module with ``embed_tokens``, ``layers`` and ``norm``."""
-    return getattr(hf.model, "language_model", hf.model)
+    """The module with embedding, layers and norm."""
+    return at(hf, net(hf).stack)
 
 
-def vision_blocks(hf):
-    """The vision tower's blocks; none for a text-only model."""
-    if hasattr(hf.model, "visual"):
-        return hf.model.visual.blocks
-    tower = getattr(hf.model, "vision_tower", None)
-    if tower is None:
-        return []
-    return getattr(tower, "vision_model", tower).encoder.layers
-
-
-def projector(hf):
-    return hf.model.visual.merger if hasattr(hf.model, "visual") else hf.model.multi_modal_projector
-
-
-def names(hf):
-    """Every hook point of the specification."""
-    blocks = "resid_pre attn_out resid_mid mlp_out resid_post".split()
-    found = ["hook_embed", "ln_final.hook_normalized", "unembed.hook_out"]
-    for i in range(len(decoder(hf).layers)):
-        found += [f"blocks.{i}.hook_{name}" for name in blocks]
-        found += [f"blocks.{i}.attn.hook_{name}" for name in "q k v z pattern".split()] + [f"blocks.{i}.mlp.hook_post"]
-    if len(vision_blocks(hf)):
-        found += [f"vision.blocks.{i}.hook_resid_post" for i in range(len(vision_blocks(hf)))]
-        found += ["vision.hook_out", "projector.hook_out"]
-    return sorted(found)
+def names(hf, image=True):
+    """Every hook point of the specification that a forward pass with or without an image meets."""
+    found = ["hook_embed", "ln_final.hook_scale", "ln_final.hook_normalized", "ln_final.hook_out", "unembed.hook_out"]
+    found += ["hook_pos_embed"] if net(hf).positions else []
+    found += Decoder(hf, Taps({}, 1), image).names()
+    return sorted(found + (vision_names(hf) if image and net(hf).tower else []))
 
 
 @contextmanager
-def editing(hf, edits, grid=None):
+def editing(hf, edits, tensors):
     """Applies ``fn(activation) -> activation or None`` at hook points while the block runs.
 
     Args:
         hf: the network.
         edits: hook point to function.
-        grid: of a Qwen2-VL batch, to take the packed patches apart.
+        tensors: what the network is called with.
     """
+    taps = Taps(dict(edits), tensors["input_ids"].shape[0])
+    image = "pixel_values" in tensors
     with ExitStack() as stack:
-        # What is attached last runs first, and the middle of a block comes before its end.
-        for name, fn in sorted(edits.items(), key=lambda item: item[0].endswith("resid_mid")):
-            for handle in _attach(hf, name, fn, grid):
-                stack.callback(handle.remove)
+        handles = Decoder(hf, taps, image).attach()
+        handles += attach_vision(hf, taps, tensors) if image else []
+        for handle in handles:
+            stack.callback(handle.remove)
+        stack.callback(attention.TAPS.clear)
         yield
 
 
 @torch.no_grad()
-def read(hf, tensors, wanted=None):
-    """Activations of one forward pass by hook point."""
-    kept = {}
-
-    def keep(name):
-        def fn(x):
-            kept[name] = x.clone()
-
-        return fn
-
-    has_image = "pixel_values" in tensors
-    every = [n for n in names(hf) if has_image or not n.startswith(("vision", "projector"))]
-    with editing(hf, {name: keep(name) for name in wanted or every}, tensors.get("image_grid_thw")):
-        hf(**tensors, use_cache=False)
-    return kept
+def read(hf, tensors, edits=(), wanted=None):
+    """Activations of one forward pass by hook point, after edits."""
+    return run(hf, tensors, edits, wanted)[0]
 
 
 @torch.no_grad()
 def logits(hf, tensors, edits=()):
     """Logits of all positions, with edits."""
-    with editing(hf, dict(edits), tensors.get("image_grid_thw")):
-        return hf(**tensors, use_cache=False).logits
+    return run(hf, tensors, edits, ())[1]
 
 
 @torch.no_grad()
-def generate(hf, tensors, n, edits=()):
-    """Greedy new tokens and the logits of every step, with edits in every forward pass."""
-    with editing(hf, dict(edits), tensors.get("image_grid_thw")):
-        out = hf.generate(
-            **tensors,
-            max_new_tokens=n,
-            do_sample=False,
-            output_logits=True,
-            return_dict_in_generate=True,
-            pad_token_id=0,
-        )
-    return out.sequences[:, tensors["input_ids"].shape[1] :], torch.stack(out.logits, 1)
+def run(hf, tensors, edits=(), wanted=None):
+    """Activations of one forward pass, and its logits."""
+    kept, edits = [], dict(edits)
+    wanted = names(hf, "pixel_values" in tensors) if wanted is None else wanted
+    with editing(hf, keeping(edits, wanted, kept), tensors):
+        return kept_once(kept, lambda: called(hf, tensors)(**with_positions(hf, tensors), use_cache=False).logits)
 
 
-def _attach(hf, name, fn, grid):
-    text = decoder(hf)
-    if name == "hook_embed":
-        return [_output(text.embed_tokens, fn)]
-    if name == "unembed.hook_out":
-        return [_output(hf.lm_head, fn)]
-    if name == "ln_final.hook_normalized":
-        return [_normalized(text.norm, fn)]
-    if name == "projector.hook_out":
-        return [_output(projector(hf), _unpacked(fn, grid, merged=4))]
-    if name == "vision.hook_out":
-        return [_input(projector(hf), _unpacked(fn, grid))]
-    if name.startswith("vision."):
-        return [_output(vision_blocks(hf)[int(name.split(".")[2])], _unpacked(fn, grid))]
-    _, layer, *rest = name.split(".")
-    return _block(text.layers[int(layer)], ".".join(rest), fn)
+@torch.no_grad()
+def generate(hf, tensors, n, edits=(), wanted=(), **how):
+    """Greedy new tokens, the logits of every step and the activations of every step, with edits in every forward."""
+    kept = []
+    how = {"max_new_tokens": n, "do_sample": False, "pad_token_id": 0, **how}
+    with editing(hf, keeping(dict(edits), wanted, kept), tensors):
+        out = called(hf, tensors).generate(**tensors, output_logits=True, return_dict_in_generate=True, **how)
+    return out.sequences[:, tensors["input_ids"].shape[1] :], torch.stack(out.logits, 1), kept[:-1]
 
 
-def _block(block, what, fn):
-    attn, mlp = block.self_attn, block.mlp
-    if what == "hook_resid_mid":
-        return _middle(block, fn)
-    if what == "attn.hook_pattern":
-        return [_pattern(attn, fn)]
-    heads = _split(fn, attn.head_dim)
-    return [
-        {
-            "hook_resid_pre": lambda: _input(block, fn),
-            "attn.hook_q": lambda: _output(attn.q_proj, heads),
-            "attn.hook_k": lambda: _output(attn.k_proj, heads),
-            "attn.hook_v": lambda: _output(attn.v_proj, heads),
-            "attn.hook_z": lambda: _input(attn.o_proj, heads),
-            "hook_attn_out": lambda: _output(attn, fn),
-            "mlp.hook_post": lambda: _input(mlp.down_proj, fn),
-            "hook_mlp_out": lambda: _output(mlp, fn),
-            "hook_resid_post": lambda: _output(block, fn),
-        }[what]()
-    ]
+def called(hf, tensors):
+    """The module that is called for these tensors."""
+    alone = net(hf).alone
+    return hf if alone is None or "pixel_values" in tensors else at(hf, alone)
 
 
-def _output(module, fn):
-    def hook(module, args, output):
-        new = fn(output[0] if isinstance(output, tuple) else output)
-        if new is None:
-            return None
-        return (new, *output[1:]) if isinstance(output, tuple) else new
-
-    # transformers keeps hidden states (which LLaVA takes its features from) with hooks of its own: go before them.
-    return module.register_forward_hook(hook, prepend=True)
+def with_positions(hf, tensors):
+    """The tensors, with positions of real tokens for GPT-2, which counts padding."""
+    if hf.config.model_type != "gpt2":
+        return tensors
+    return {**tensors, "position_ids": (tensors["attention_mask"].cumsum(1) - 1).clamp(min=0)}
 
 
-def _input(module, fn):
-    def hook(module, args, kwargs):
-        given = args[0] if args else kwargs["hidden_states"]
-        new = fn(given)
-        if new is None:
-            return None
-        return ((new, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": new})
-
-    return module.register_forward_pre_hook(hook, with_kwargs=True)
+def kept_once(kept, call):
+    """What one call of the network keeps, and returns."""
+    result = call()
+    return kept[0], result
 
 
-def _split(fn, d_head):
-    def split(x):
-        new = fn(x.reshape(*x.shape[:-1], -1, d_head))
-        return None if new is None else new.reshape(x.shape)
+def keeping(edits, wanted, kept):
+    """Edits that also keep what they made; the head begins a new step.
 
-    return split
+    A part that runs again after an edit is met twice, and the second time counts.
+    """
+    kept.append({})
 
+    def keep(name, fn):
+        def kept_fn(x):
+            new = fn(x) if fn else None
+            if name in wanted:
+                kept[-1][name] = (x if new is None else new).detach().clone()
+            if name == "unembed.hook_out":
+                kept.append({})
+            return new
 
-def _middle(block, fn):
-    # The block's second half, once more by hand, from the changed stream.
-    seen = {}
+        return kept_fn
 
-    def before_norm(module, args):
-        seen["mid"] = args[0]
-
-    def after_block(module, args, output):
-        new = fn(seen["mid"])
-        if new is None:
-            return None
-        out = new + block.mlp(block.post_attention_layernorm(new))
-        return (out, *output[1:]) if isinstance(output, tuple) else out
-
-    return [
-        block.post_attention_layernorm.register_forward_pre_hook(before_norm),
-        block.register_forward_hook(after_block, prepend=True),
-    ]
-
-
-def _pattern(attn, fn):
-    # Attention by hand: the values (those of the cache, too) weighted by the changed pattern.
-    def hook(module, args, kwargs, output):
-        new = fn(output[1])
-        if new is None:
-            return None
-        cache = kwargs.get("past_key_values")
-        if cache is None:
-            x = kwargs.get("hidden_states", args[0] if args else None)
-            values = module.v_proj(x).reshape(*x.shape[:-1], -1, module.head_dim).transpose(1, 2)
-        else:
-            values = cache.layers[module.layer_idx].values
-        values = values.repeat_interleave(new.shape[1] // values.shape[1], dim=1)
-        z = torch.einsum("bhqk,bhkd->bqhd", new, values)
-        return module.o_proj(z.reshape(*z.shape[:2], -1)), new
-
-    return attn.register_forward_hook(hook, with_kwargs=True)
-
-
-def _normalized(norm, fn):
-    def hook(module, args, output):
-        x = args[0]
-        plain = x / (x.pow(2).mean(-1, keepdim=True) + module.variance_epsilon).sqrt()
-        new = fn(plain)
-        return None if new is None else new * module.weight
-
-    return norm.register_forward_hook(hook)
-
-
-def _unpacked(fn, grid, merged=1):
-    if grid is None:
-        return fn
-    counts = (grid.prod(-1) // merged).tolist()
-
-    def unpacked(x):
-        padded = x.new_zeros(len(counts), max(counts), x.shape[-1])
-        for row, part in enumerate(x.split(counts)):
-            padded[row, : len(part)] = part
-        new = fn(padded)
-        return None if new is None else torch.cat([row[:n] for row, n in zip(new, counts, strict=True)])
-
-    return unpacked
+    return {name: keep(name, edits.get(name)) for name in {*edits, *wanted, "unembed.hook_out"}}
