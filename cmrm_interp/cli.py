@@ -61,12 +61,17 @@ def organism_measure(
 
 
 @app.command()
-def families() -> None:
+def families(markdown: Annotated[bool, typer.Option(help="the page of the documentation")] = False) -> None:
     """List the families of models that are known."""
     from cmrm_interp.families import families as known
 
+    if markdown:
+        from cmrm_interp.families import table
+
+        typer.echo(table.markdown(), nl=False)
+        return
     for family in known():
-        typer.echo(f"{family.name:12} {', '.join(family.model_types):24} e.g. {', '.join(family.hub_ids)}")
+        typer.echo(f"{family.name:16} {', '.join(family.model_types):32} e.g. {', '.join(family.hub_ids)}")
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """Loading a model: hub id, local path, the shipped organism, or a model that is already there."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +16,8 @@ from cmrm_interp.families.processors import load_processor
 from cmrm_interp.families.registry import family_of
 
 Source = str | os.PathLike[str] | tuple[Any, Any]
+# Makes a model from its auto class, source, processor and the arguments of `from_pretrained`.
+Build = Callable[[Any, str, Any, dict[str, Any]], Any]
 # What belongs to the whole checkpoint and not to its weights alone.
 _SHARED = ("revision", "trust_remote_code", "token", "cache_dir", "local_files_only", "subfolder")
 
@@ -42,11 +45,12 @@ class Parts:
     derived: bool = False
 
 
-def load_parts(source: Source, **hf_kwargs: Any) -> Parts:
+def load_parts(source: Source, build: Build | None = None, **hf_kwargs: Any) -> Parts:
     """Load a model and what belongs to it; remote code is not run unless ``trust_remote_code=True`` is given.
 
     Args:
         source: hub id, local folder, ``"organism"``, or ``(hf_model, processor)``.
+        build: makes the model, in place of `from_pretrained`.
         **hf_kwargs: as `from_pretrained` takes them (``dtype``, ``device_map``, ``attn_implementation``, ...),
             and ``chat_template`` (Jinja) to use instead of the checkpoint's.
 
@@ -54,7 +58,10 @@ def load_parts(source: Source, **hf_kwargs: Any) -> Parts:
         ModelError: it does not exist, is of no known family, or has no safetensors weights.
     """
     template = hf_kwargs.pop("chat_template", None)
-    parts = _given(*source) if isinstance(source, tuple) else _from_pretrained(_resolve(source), **hf_kwargs)
+    if isinstance(source, tuple):
+        parts = _given(*source)
+    else:
+        parts = _from_pretrained(_resolve(source), build or _weights, **hf_kwargs)
     if isinstance(source, tuple) and hf_kwargs:
         raise ModelError(f"{', '.join(hf_kwargs)} cannot change a model that is already loaded: pass a path or hub id")
     for holder in (parts.processor, parts.tokenizer):
@@ -107,7 +114,7 @@ def _parts(hf: Any, processor: Any, name: str, revision: str | None = None) -> P
     return Parts(hf, seeing, tokenizer, family, name, revision, known is None)
 
 
-def _from_pretrained(source: str, **hf_kwargs: Any) -> Parts:
+def _from_pretrained(source: str, build: Build, **hf_kwargs: Any) -> Parts:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
     shared = {name: hf_kwargs[name] for name in _SHARED if name in hf_kwargs}
@@ -116,8 +123,8 @@ def _from_pretrained(source: str, **hf_kwargs: Any) -> Parts:
     except (OSError, ValueError) as error:
         raise ModelError(_no_config(source, error)) from error
     sees = _sees(config)
-    hf = _weights(AutoModelForImageTextToText if sees else AutoModelForCausalLM, source, hf_kwargs)
     processor = load_processor(source, **shared) if sees else AutoTokenizer.from_pretrained(source, **shared)
+    hf = build(AutoModelForImageTextToText if sees else AutoModelForCausalLM, source, processor, hf_kwargs)
     return _parts(hf, processor, source, hf_kwargs.get("revision"))
 
 
@@ -128,7 +135,7 @@ def _sees(config: Any) -> bool:
     return type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING if family is None else family.vision is not None
 
 
-def _weights(auto: Any, source: str, hf_kwargs: dict[str, Any]) -> Any:
+def _weights(auto: Any, source: str, processor: Any, hf_kwargs: dict[str, Any]) -> Any:
     try:
         hf, info = auto.from_pretrained(source, use_safetensors=True, output_loading_info=True, **hf_kwargs)
     except ValueError as error:

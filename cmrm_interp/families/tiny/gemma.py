@@ -32,7 +32,21 @@ def siglip() -> dict[str, Any]:
 
 def paligemma(config: dict[str, Any]) -> tuple[Any, Any]:
     """A tiny PaliGemma: SigLIP, one linear projector, a Gemma decoder that sees the whole prompt at once."""
-    from transformers import GemmaConfig, PaliGemmaConfig, PaliGemmaForConditionalGeneration, PaliGemmaProcessor
+    from transformers import GemmaConfig
+
+    return _paligemma(GemmaConfig, config)
+
+
+def paligemma2(config: dict[str, Any]) -> tuple[Any, Any]:
+    """The same with a Gemma 2 decoder."""
+    from transformers import Gemma2Config
+
+    # The whole prompt is seen at once, which a window of fewer tokens would hide.
+    return _paligemma(Gemma2Config, {"sliding_window": 64, "query_pre_attn_scalar": 12, **config})
+
+
+def _paligemma(decoder: Any, config: dict[str, Any]) -> tuple[Any, Any]:
+    from transformers import PaliGemmaConfig, PaliGemmaForConditionalGeneration, PaliGemmaProcessor
     from transformers.models.paligemma.processing_paligemma import EXTRA_TOKENS
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
@@ -40,7 +54,7 @@ def paligemma(config: dict[str, Any]) -> tuple[Any, Any]:
     text = text_config({"hidden_size": 24, "head_dim": 12, **config}, EXTRA_TOKENS)
     tokens: dict[str, Any] = {name: text[name] for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
     whole = PaliGemmaConfig(
-        text_config=GemmaConfig(**text),
+        text_config=decoder(**text),
         vision_config=siglip(),
         image_token_index=SPECIAL.index("<image>"),
         projection_dim=text["hidden_size"],
@@ -135,4 +149,4 @@ def _gemma4_processor(words: Any) -> Any:
     return assemble(Gemma4Processor, images, words, words.chat_template, feature_extractor=sound, image_seq_length=70)
 
 
-BUILDERS = {"paligemma": paligemma, "gemma3": gemma3, "gemma4": gemma4}
+BUILDERS = {"paligemma": paligemma, "paligemma2": paligemma2, "gemma3": gemma3, "gemma4": gemma4}
