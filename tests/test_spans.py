@@ -12,6 +12,7 @@ import torch
 import cmrm_interp as ci
 from cmrm_interp.encoding import Encoder, PromptTokens
 from cmrm_interp.encoding.reading import Written, number_images
+from cmrm_interp.encoding.turns import find_turns
 from cmrm_interp.errors import HookPointError, ImageError, InputError, ModelError
 from cmrm_interp.families import families
 from cmrm_interp.families.tiny import TINY
@@ -180,6 +181,12 @@ def test_mixed_batches_end_where_families_cannot_mix():
                 _ = inputs.tensors
 
 
+def test_batches_of_mllama_have_equally_many_images():
+    prompts = [ci.Prompt("red", PICTURES[:n]) for n in (1, 1, 2, 3, 3, 0)]
+    inputs = reader("mllama").prepare(prompts)
+    assert [batch.rows.tolist() for batch in inputs.batches(6)] == [[0, 1], [2], [3, 4], [5]]
+
+
 @pytest.mark.parametrize("family", [name for name in SEE if name not in MANY])
 def test_more_images_than_a_family_takes(family):
     with pytest.raises(ImageError, match=rf"prompt 1 has 2 images: {family} takes one a prompt"):
@@ -346,9 +353,38 @@ def test_templates_that_rewrite_or_refuse():
     refuses = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system here') }}{% endif %}x"
     with pytest.raises(InputError, match=r"chat template refuses these turns \(system, user\): no system here"):
         _ = text_inputs(refuses, [ci.Prompt("a", system="b")]).tensors
+    twice = text_inputs("{{ messages[0]['content'] }} and {{ messages[0]['content'] }}", [ci.Prompt("the cat")])
+    assert ["".join(row).count("cat") for row in decoded(twice, chars(-3))] == [2]
+    drops = text_inputs("the {{ messages[0]['content'] }}", [ci.Prompt("cat", system="mat")])
+    with pytest.raises(HookPointError, match=r"row 0: the chat template leaves the text of the prompt out"):
+        drops.mask(chars(0))
     forgets = "{{ messages[-1]['content'] }}"
     with pytest.raises(InputError, match="chat template takes no earlier turns: leave history= out"):
         _ = text_inputs(forgets, [ci.Prompt("a", history=[("user", "hi there")])]).tensors
+
+
+@pytest.mark.parametrize(
+    ("form", "found"),
+    [
+        ("<{0}>[{1}]", [(1, 3), (5, 7)]),
+        ("<{1}>{0}", [(1, 3), (4, 6)]),
+        ("{0}{1}{0}", [(0, 2), (2, 4), (4, 6)]),
+        ("{0}", [(0, 2)]),
+        ("begins with {n} {0} {1}", []),
+        ("{0} {1} ends with {n}", []),
+        ("{0} {n} {1}", []),
+    ],
+)
+def test_where_a_template_writes_what_is_said(form, found):
+    said = [
+        {"role": role, "content": [{"type": "text", "text": text}]} for role, text in (("user", "ab"), ("user", "cd"))
+    ]
+
+    def render(turns):
+        texts = [turn["content"][0]["text"] for turn in turns]
+        return form.format(*texts, n=sum(map(len, texts)))
+
+    assert [(turn.start, turn.stop) for turn in find_turns(render, said, render(said))] == found
 
 
 def test_tokenizers_that_do_not_tell_characters():

@@ -211,14 +211,23 @@ class Chars(Selector):
         return torch.stack(rows).to(tokens.real.device) & tokens.real
 
     def _row(self, row: RowText, number: int) -> Bool[Tensor, " pos"]:
-        (own,) = [said for said in turns(row, repr(self)) if said.last]
-        first, last, _ = slice(self.start, self.stop).indices(own.length)
-        # What the template cut off at the ends has no tokens.
-        start = max(own.start, own.start - own.skipped + first)
-        stop = min(own.stop, own.start - own.skipped + last)
-        if start >= stop:
-            raise HookPointError(f"no characters {self.start}:{self.stop} in row {number}: its text has {own.length}")
-        return row.over(start, stop)
+        found = torch.zeros(len(row.spans), dtype=torch.bool)
+        said = [turn for turn in turns(row, repr(self)) if turn.last]
+        if not said:
+            raise HookPointError(
+                f"row {number}: the chat template leaves the text of the prompt out, so it has no tokens"
+            )
+        for own in said:
+            first, last, _ = slice(self.start, self.stop).indices(own.length)
+            # What the template cut off at the ends has no tokens.
+            start = max(own.start, own.start - own.skipped + first)
+            stop = min(own.stop, own.start - own.skipped + last)
+            if start >= stop:
+                raise HookPointError(
+                    f"no characters {self.start}:{self.stop} in row {number}: its text has {own.length}"
+                )
+            found |= row.over(start, stop)
+        return found
 
 
 @dataclass(frozen=True, repr=False)
