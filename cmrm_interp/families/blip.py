@@ -35,5 +35,7 @@ INSTRUCTBLIP = FamilyMap(
     vision=replace(VISION, layout=EachImage(pixels=("pixel_values", "qformer_input_ids", "qformer_attention_mask"))),
     sees_first=True,
     alone="language_model",
+    # Padding on the left comes after the image tokens, in the midst of a row.
+    positions=True,
     hub_ids=("Salesforce/instructblip-vicuna-7b",),
 )

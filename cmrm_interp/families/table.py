@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import cache
 
 from cmrm_interp.families.maps import FamilyMap, Point
 from cmrm_interp.families.points import hook_points
@@ -70,7 +71,7 @@ def _only(family: FamilyMap) -> str:
 
 
 def _difference(family: FamilyMap) -> str:
-    points = _tiny_points(family)
+    points = _by_family().get(family.name)
     if not points:
         return ""
     have = dict.fromkeys(re.sub(r"\.\d+\.", ".", point.name) for point in points)
@@ -80,12 +81,15 @@ def _difference(family: FamilyMap) -> str:
     return ", ".join([*more, *fewer])
 
 
-def _tiny_points(family: FamilyMap) -> Sequence[Point]:
+@cache
+def _by_family() -> dict[str, Sequence[Point]]:
+    found: dict[str, Sequence[Point]] = {}
     for name in TINY:
         hf, _ = tiny(name)
-        if family_of(hf.config) is family:
-            return hook_points(family, hf)
-    return ()
+        family = family_of(hf.config)
+        if family is not None and family.name not in found:
+            found[family.name] = hook_points(family, hf)
+    return found
 
 
 def _images(family: FamilyMap) -> str:
