@@ -274,6 +274,10 @@ def _bytes(tensor: Tensor) -> bytes:
     return tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
+# Which pieces of images each token sees, in Mllama.
+_BY_TOKEN = ("cross_attention_mask",)
+
+
 def move_padding(tensors: Mapping[str, Tensor], mask: Tensor, to: PaddingSide) -> dict[str, Tensor]:
     """Tensors padded on the one side with their padding on the other; those that are not ``batch pos`` stay.
 
@@ -286,7 +290,8 @@ def move_padding(tensors: Mapping[str, Tensor], mask: Tensor, to: PaddingSide) -
     padding = width - mask.long().sum(1, keepdim=True)
     columns = torch.arange(width, device=mask.device)
     order = (columns - padding if to == "left" else columns + padding) % width
-    return {n: t.gather(1, order) if t.shape == mask.shape else t for n, t in tensors.items()}
+    rows = torch.arange(len(order), device=mask.device)[:, None]
+    return {n: t[rows, order] if t.shape == mask.shape or n in _BY_TOKEN else t for n, t in tensors.items()}
 
 
 def _before(prompt: Prompt) -> str:

@@ -57,7 +57,8 @@ def capture_last(
 ) -> Activations:
     """Activations at the last token, with the common beginning of each batch run once.
 
-    The result is that of `capture` up to rounding. Batches that have nothing in common are run as a whole.
+    The result is that of `capture` up to rounding. Batches that have nothing in common are run as a whole, and so are
+    models whose tokens see later ones, or whose layers forget earlier ones.
 
     Args:
         network: the model.
@@ -73,6 +74,8 @@ def capture_last(
     _check(network, request)
 
     def _run(batch: Batch) -> Activations:
+        if not network.family.shares_prefix or _forgets(network, batch):
+            return capture_batch(network, encoder, batch, request)
         batch = _right_padded(batch)
         length = common_length(encoder, batch)
         if length == 0:
@@ -109,6 +112,12 @@ def _check(network: Network, request: Request) -> None:
             "a shared prefix works for clean activations of the decoder's blocks at 'last' alone:"
             f" asked for {', '.join(outside) or repr(request.positions)}; use model.capture"
         )
+
+
+def _forgets(network: Network, batch: Batch) -> bool:
+    """Whether some layer attends to a window that is shorter than the prompts."""
+    window = getattr(network.hf.config.get_text_config(), "sliding_window", None)
+    return window is not None and window <= batch.tokens.real.shape[1]
 
 
 def _right_padded(batch: Batch) -> Batch:

@@ -22,6 +22,7 @@ BLIP2 = replace(
     unembed="language_model.lm_head",
     vision=VISION,
     sees_first=True,
+    shares_prefix=False,
     alone="language_model",
     hub_ids=("Salesforce/blip2-opt-2.7b",),
 )
@@ -34,6 +35,7 @@ INSTRUCTBLIP = FamilyMap(
     unembed="language_model.lm_head",
     vision=replace(VISION, layout=EachImage(pixels=("pixel_values", "qformer_input_ids", "qformer_attention_mask"))),
     sees_first=True,
+    shares_prefix=False,
     alone="language_model",
     # Padding on the left comes after the image tokens, in the midst of a row.
     positions=True,

@@ -30,6 +30,7 @@ PALIGEMMA = FamilyMap(
     decoder="model.language_model",
     gain_offset=1.0,
     vision=VisionMap(layers=SIGLIP, projector="model.multi_modal_projector", mixed=False),
+    shares_prefix=False,
     hub_ids=("google/paligemma-3b-mix-224",),
 )
 PALIGEMMA2 = FamilyMap(
@@ -40,6 +41,7 @@ PALIGEMMA2 = FamilyMap(
     blocks=(SANDWICH,),
     gain_offset=1.0,
     vision=VisionMap(layers=SIGLIP, projector="model.multi_modal_projector", mixed=False),
+    shares_prefix=False,
     hub_ids=("google/paligemma2-3b-mix-224",),
 )
 GEMMA3 = FamilyMap(
@@ -60,6 +62,7 @@ GEMMA4 = FamilyMap(
     name="gemma4",
     model_types=("gemma4",),
     decoder="model.language_model",
+    shares_prefix=False,
     blocks=tuple(replace(block, **lack) for lack in _LACKING for block in (_EMBEDDED, _PLAIN)),
     vision=VisionMap(
         layers=("model.vision_tower.encoder.layers",),

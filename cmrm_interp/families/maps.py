@@ -189,6 +189,8 @@ class FamilyMap:
         gain_offset: added to an RMS norm's weight to get its gain.
         state: attributes that a forward pass leaves on the model; put back after each run.
         chat_template: used where a checkpoint brings none (Jinja).
+        shares_prefix: whether prompts that begin alike can share keys and values: each token sees earlier ones alone,
+            and each layer keeps keys and values of its own.
         mrope: whether positions of image tokens have three parts, which the model works out itself.
         hub_ids: examples of checkpoints.
     """
@@ -211,5 +213,6 @@ class FamilyMap:
     gain_offset: float = 0.0
     state: tuple[str, ...] = ()
     chat_template: str | None = None
+    shares_prefix: bool = True
     mrope: bool = False
     hub_ids: tuple[str, ...] = ()

@@ -31,5 +31,6 @@ MLLAMA = FamilyMap(
         nested=True,
     ),
     sees_first=True,
+    shares_prefix=False,
     hub_ids=("meta-llama/Llama-3.2-11B-Vision-Instruct",),
 )

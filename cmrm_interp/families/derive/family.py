@@ -37,7 +37,8 @@ def derive(hf: Any, source: str) -> FamilyMap:
     if stack is None:
         raise _error(hf, source, faults)
     decoder, layers = stack.rpartition(".")[::2]
-    plain = FamilyMap(hf.config.model_type, (hf.config.model_type,), decoder, layers=layers, blocks=())
+    kind = hf.config.model_type
+    plain = FamilyMap(kind, (kind,), decoder, layers=layers, blocks=(), shares_prefix=False)
     alone, calls = _run(hf, plain, stack, faults)
     family = replace(plain, alone=alone, **_ends(hf, decoder, faults))
     if calls:
