@@ -120,7 +120,7 @@ def test_generation_is_edited_at_the_tokens_meant_and_no_others(family, position
             return inputs.mask(prompt) if prompt else torch.zeros(x.shape[:2])
         return torch.full(x.shape[:2], step in steps)
 
-    wanted, _ = oracle.generate(twin, inputs.tensors, N, {POST: adding(shift[POST], where)})
+    wanted, *_ = oracle.generate(twin, inputs.tensors, N, {POST: adding(shift[POST], where)})
     got = model.generate_tokens(inputs, ci.Add(shift, positions=position), max_new_tokens=N)
     assert got.tolist() == wanted.tolist()
     same(got, model.generate_tokens(inputs, ci.Add(shift, positions=position), max_new_tokens=N, batch_size=1))
