@@ -9,7 +9,6 @@ from tests.support import (
     FAMILIES,
     SIDES,
     TEXTS,
-    VISION,
     close,
     fresh,
     inputs_of,
