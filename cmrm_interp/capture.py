@@ -119,8 +119,8 @@ def capture_batch(network: Network, encoder: Encoder, batch: Batch, request: Req
             if point.is_vision
             else _KeepTokens(kept, mask, request.positions)
         )
-        visits[name] = _then(visits.get(name), keep, name)
-    forward(network, batch, visits, stop=True)
+        visits[name] = _Then(visits.get(name), keep, name)
+    forward(network, batch, visits, stop=True, kept=(kept, patches))
     several = not as_selector(request.positions).single
     own = _compact(mask[..., None], mask)[..., 0] if several and request.positions not in ("all", "prompt") else mask
     return Activations(
@@ -141,7 +141,7 @@ def _refuse_tokens(point: Point, batch: Batch) -> None:
 def keep_last(hooks: Sequence[str], tokens: Tokens, found: dict[str, Tensor]) -> dict[str, Visit]:
     """Visits that put the activation at each row's last token into `found`."""
     keep = _KeepTokens(found, position_mask("last", tokens), "last")
-    return {name: _then(None, keep, name) for name in hooks}
+    return {name: _Then(None, keep, name) for name in hooks}
 
 
 @dataclass(frozen=True)
@@ -173,14 +173,17 @@ class _KeepPatches:
         self.masks[name] = patch_mask(self.point, self.tensors, activation.shape)
 
 
-def _then(edit: Visit | None, keep: Any, name: str) -> Visit:
-    def _visit(activation: Tensor, step: int) -> Tensor:
-        new = activation if edit is None else edit(activation, step)
-        new = activation if new is None else new
-        keep(new, name)
-        return new
+@dataclass(frozen=True)
+class _Then:
+    edit: Visit | None
+    keep: Any
+    name: str
 
-    return _visit
+    def __call__(self, activation: Tensor, step: int) -> Tensor:
+        new = activation if self.edit is None else self.edit(activation, step)
+        new = activation if new is None else new
+        self.keep(new, self.name)
+        return new
 
 
 def _compact(x: Tensor, mask: Bool[Tensor, "batch pos"]) -> Tensor:

@@ -13,7 +13,8 @@ from cmrm_interp.encoding import Batch, Encoder
 from cmrm_interp.errors import InputError
 from cmrm_interp.inputs import Inputs
 from cmrm_interp.interventions import Chosen, Intervention, Step
-from cmrm_interp.positions import Position, Tokens
+from cmrm_interp.positions import Position
+from cmrm_interp.remote import Box, RemoteNetwork
 from cmrm_interp.running import BatchSize, each_batch, edits, to_device
 from cmrm_interp.tracing import Network, Visit
 
@@ -73,7 +74,7 @@ def generation_edits(
             f"{min(seen)!r} cannot be edited with {settings.copies} rows a prompt: leave num_beams and"
             " num_return_sequences out"
         )
-    acting = [_Elsewhere(intervention, seen) for intervention in interventions]
+    acting = [_Without(intervention, seen) for intervention in interventions]
     return {**edits(network, encoder, acting, repeated(batch, settings.copies)), **{n: visits[n] for n in seen}}
 
 
@@ -83,6 +84,7 @@ def run_batch(
     visits: Mapping[str, Visit],
     settings: Settings,
     listen: Listener | None = None,
+    kept: Sequence[Box] = (),
 ) -> tuple[Int[Tensor, "batch new"], Bool[Tensor, "batch new"]]:
     """Generate from one batch.
 
@@ -92,18 +94,21 @@ def run_batch(
         visits: hook point to visit, for the rows that generation makes of the batch.
         settings: how.
         listen: told of each step.
+        kept: what the visits fill, which a model elsewhere has to send back.
 
     Returns:
         New tokens, on the CPU, padded on the right; and which of them belong to an answer (for beams, all).
 
     Raises:
-        InputError: visits without a cache.
+        InputError: visits without a cache, or what cannot be asked of a model elsewhere.
     """
     if visits and not settings.how["use_cache"]:
         raise InputError(
             "use_cache=False runs every token again at each step, and hook points are visited once for each token:"
             " leave it out (the answers are the same)"
         )
+    if isinstance(network, RemoteNetwork):
+        return _elsewhere(network, batch, visits, settings, kept)
     tensors = to_device(network, batch.tensors)
     loop = Loop(settings, batch.rows, listen)
     result: list[Tensor] = []
@@ -120,8 +125,32 @@ def run_batch(
     return torch.where(alive & (new >= 0), new, settings.pad), alive
 
 
+def _elsewhere(
+    network: RemoteNetwork, batch: Batch, visits: Mapping[str, Visit], settings: Settings, kept: Sequence[Box]
+) -> tuple[Tensor, Tensor]:
+    asked = {
+        "seed": settings.seed,
+        "stop_strings": settings.strings,
+        "streamer": settings.streamer,
+        "num_beams and num_return_sequences (with interventions)": visits and settings.copies > 1,
+    }
+    for name, value in asked.items():
+        if value not in (None, False, {}):
+            raise InputError(
+                f"{name} cannot be asked of a model that runs elsewhere: leave it out, or load without remote="
+            )
+    how = {name: value for name, value in settings.how.items() if value is not None}
+    tokens = network.request(batch.tensors, how, visits, kept, generating=True)
+    assert tokens is not None
+    new = tokens[:, batch.tensors["input_ids"].shape[1] :]
+    ends = torch.tensor([settings.how.get("eos_token_id", network.hf.generation_config.eos_token_id)]).flatten()
+    ended = torch.isin(new, ends).cummax(1).values
+    alive = ~torch.nn.functional.pad(ended[:, :-1], (1, 0))
+    return torch.where(alive & (new >= 0), new, settings.pad), alive
+
+
 @dataclass(frozen=True)
-class _Elsewhere(Intervention):
+class _Without(Intervention):
     """An intervention that leaves some hook points out."""
 
     inner: Intervention
@@ -152,13 +181,12 @@ def _sees_first(network: Network) -> bool:
 
 def repeated(batch: Batch, copies: int) -> Batch:
     """A batch with every prompt so many times, its images not: vision towers run before the copies are made."""
-    real, image = (t.repeat_interleave(copies, 0) for t in (batch.tokens.real, batch.tokens.image))
     shape = batch.tokens.real.shape
     own = {name: t.repeat_interleave(copies, 0) for name, t in batch.tensors.items() if t.shape == shape}
     return replace(
         batch,
         tensors=batch.tensors | own,
-        tokens=Tokens(real, image),
+        tokens=batch.tokens.repeated(copies),
         rows=batch.rows.repeat_interleave(copies),
         has_image=batch.has_image.repeat_interleave(copies),
     )

@@ -24,7 +24,8 @@ from cmrm_interp.interventions import Intervention
 from cmrm_interp.logits import logits
 from cmrm_interp.positions import Position
 from cmrm_interp.prefix import PrefixCache, capture_last
-from cmrm_interp.prompts import ImageSource, Prompt, pair
+from cmrm_interp.prompts import Images, ImageSource, Prompt, pair
+from cmrm_interp.remote import Remote, RemoteNetwork, load_remote
 from cmrm_interp.running import BatchSize
 from cmrm_interp.selfcheck import selfcheck
 from cmrm_interp.steps import Generation, generate_with_capture
@@ -33,13 +34,15 @@ from cmrm_interp.tracing import Network
 from cmrm_interp.vetting import need_images, vet
 
 
-def load(source: Source, check: bool = True, **hf_kwargs: Any) -> "Model":
+def load(source: Source, check: bool = True, remote: Remote = False, **hf_kwargs: Any) -> "Model":
     """Load a vision-language model (or the text decoder that one was made from).
 
     Args:
         source: hub id, local folder, ``"organism"`` (shipped), or ``(hf_model, processor)``; the processor may be
             None, then inputs come from `Model.from_encoding` alone.
         check: try every kind of hook point on a few tokens and an empty image before the model is handed over.
+        remote: True to run on NDIF, an address for another server of its kind, ``"local"`` to try that here: the
+            weights stay there, and `check` is left out. See `cmrm_interp.remote` for what cannot be asked then.
         **hf_kwargs: as Hugging Face's `from_pretrained` takes them: ``dtype``, ``device_map``, ``revision``,
             ``attn_implementation="eager"`` (needed for attention patterns), ``trust_remote_code``; and
             ``chat_template`` (Jinja).
@@ -48,6 +51,8 @@ def load(source: Source, check: bool = True, **hf_kwargs: Any) -> "Model":
         ModelError: there is no such model, its hook points cannot be found or fail the check, or its weights
             are pickled.
     """
+    if remote is not False:
+        return Model(*load_remote(source, remote, **hf_kwargs))
     parts = load_parts(source, **hf_kwargs)
     if not check:
         return Model(parts)
@@ -81,11 +86,11 @@ class Model:
         revision: of the hub, or None.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, network: Network | None = None) -> None:
         """Wrap loaded parts (use `load`)."""
         self.hf, self.processor, self.tokenizer = parts.hf, parts.processor, parts.tokenizer
         self.name, self.revision, self.family = parts.name, parts.revision, parts.family
-        self.network = Network(parts.hf, parts.family)
+        self.network = network or Network(parts.hf, parts.family)
         self.encoder = Encoder(
             parts.family,
             parts.processor,
@@ -124,6 +129,8 @@ class Model:
     @property
     def fingerprint(self) -> str:
         """Short hash of architecture and weights, by which directions and recipes know their model."""
+        if isinstance(self.network, RemoteNetwork):
+            return self.network.fingerprint(self.name, self.revision)
         version = self.network.weights_version()
         if self._known is None or self._known[0] != version:
             self._known = (version, _hash_weights(self.family.name, self.hf))
@@ -132,7 +139,7 @@ class Model:
     def prepare(
         self,
         prompts: str | Prompt | Sequence[str | Prompt],
-        images: ImageSource | Sequence[ImageSource | None] | None = None,
+        images: ImageSource | Sequence[Images] | None = None,
         system: str | None = None,
         padding_side: PaddingSide = "left",
     ) -> Inputs:
@@ -140,8 +147,8 @@ class Model:
 
         Args:
             prompts: texts or `Prompt` objects.
-            images: one image for all prompts, a list with one (or None) for each, or None. An image is a PIL
-                image, the path of a file, or an array of height x width x 3.
+            images: one image for all prompts, a list with one, several (``[a, b]``) or None for each, or None. An
+                image is a PIL image, the path of a file, or an array of height x width x 3.
             system: system prompt.
             padding_side: where padding goes when rows have different lengths (generation always uses the left).
 
@@ -332,6 +339,8 @@ class Model:
         Raises:
             HookPointError: a hook point that there is not, or that lies outside the decoder's blocks.
         """
+        if isinstance(self.network, RemoteNetwork):
+            return self.capture(inputs, hooks, batch_size=batch_size)
         request = self._request(inputs, hooks, "last", ())
         return capture_last(self.network, self.encoder, inputs, request, self._prefixes, batch_size)
 

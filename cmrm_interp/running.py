@@ -1,19 +1,22 @@
 """Running a batch: interventions bound to its rows as visits, and batch sizes that fit the memory."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any, Literal, TypeVar
 
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from tqdm.auto import tqdm
 
-from cmrm_interp.axes import Tensor
+from cmrm_interp.axes import Int, Tensor
 from cmrm_interp.encoding import Batch, Encoder
 from cmrm_interp.errors import HookPointError, InputError
 from cmrm_interp.families.maps import Point
 from cmrm_interp.inputs import Inputs
 from cmrm_interp.interventions import Intervention, Step
-from cmrm_interp.positions import Tokens
+from cmrm_interp.positions import Tokens, simple
+from cmrm_interp.remote import Box, RemoteNetwork, told
 from cmrm_interp.tracing import Network, Visit
 
 BatchSize = int | Literal["auto"]
@@ -64,13 +67,15 @@ def edits(network: Network, encoder: Encoder, interventions: Sequence[Interventi
     for intervention in interventions:
         for name in intervention.targets(names):
             by_hook.setdefault(name, []).append(intervention)
+    if isinstance(network, RemoteNetwork):
+        batch = replace(batch, tokens=told(batch.tokens, [i.positions for i in interventions]))
     tokens = _token_steps(batch)
     visits = {}
     for name, acting in by_hook.items():
         point = network.points[name]
         if network.needs_image(name) and not network.has_images(batch.tensors):
             continue
-        visits[name] = _visit(name, acting, _patch_steps(point, encoder, batch, acting) if point.is_vision else tokens)
+        visits[name] = _Edit(name, acting, _patch_steps(point, encoder, batch, acting) if point.is_vision else tokens)
     return visits
 
 
@@ -86,7 +91,14 @@ def to_device(network: Network, tensors: Mapping[str, Tensor]) -> dict[str, Tens
     }
 
 
-def forward(network: Network, batch: Batch, visits: Mapping[str, Visit], stop: bool = False, **how: Any) -> Any:
+def forward(
+    network: Network,
+    batch: Batch,
+    visits: Mapping[str, Visit],
+    stop: bool = False,
+    kept: Sequence[Box] = (),
+    **how: Any,
+) -> Any:
     """One forward pass over a batch with visits.
 
     Args:
@@ -94,11 +106,15 @@ def forward(network: Network, batch: Batch, visits: Mapping[str, Visit], stop: b
         batch: the rows.
         visits: hook point to visit.
         stop: leave the model after the last visit (there is no result then).
+        kept: what the visits fill, which a model elsewhere has to send back.
         **how: further arguments of the Hugging Face forward.
 
     Returns:
         The model's output, or None if it was left early.
     """
+    if isinstance(network, RemoteNetwork):
+        given = {"use_cache": False, **how}
+        return SimpleNamespace(logits=network.request(with_positions(network, batch), given, visits, kept, stop=stop))
     tensors = to_device(network, with_positions(network, batch))
     result: list[Any] = []
 
@@ -130,36 +146,49 @@ def crop_rows(encoder: Encoder, tensors: Mapping[str, Tensor]) -> list[int]:
     return [picture.row for picture in encoder.pictures(tensors) for _ in range(picture.crops)]
 
 
-def _visit(name: str, acting: Sequence[Intervention], step_of: Callable[[Tensor, int], Step]) -> Visit:
-    def _edit(activation: Tensor, step: int) -> Tensor:
-        now = step_of(activation, step)
-        for intervention in acting:
-            activation = intervention.apply(activation, name, now)
+# Visits are values and not closures, because a model that runs elsewhere is sent them.
+@dataclass(frozen=True)
+class _Edit:
+    name: str
+    acting: Sequence[Intervention]
+    step_of: Callable[[Tensor, int], Step]
+
+    def __call__(self, activation: Tensor, step: int) -> Tensor:
+        now = self.step_of(activation, step)
+        for intervention in self.acting:
+            activation = intervention.apply(activation, self.name, now)
         return activation
 
-    return _edit
+
+@dataclass(frozen=True)
+class _TokenSteps:
+    prompt: Step
+
+    def __call__(self, activation: Tensor, step: int) -> Step:
+        return self.prompt.at(step)
 
 
-def _token_steps(batch: Batch) -> Callable[[Tensor, int], Step]:
-    prompt = Step(batch.tokens, batch.rows, batch.has_image)
-    later = Step(batch.tokens.new_token(), batch.rows, batch.has_image)
-    return lambda activation, step: later if step else prompt
+@dataclass(frozen=True)
+class _PatchSteps:
+    point: Point
+    tensors: Mapping[str, Tensor]
+    rows: Int[Tensor, " batch"]
+
+    def __call__(self, activation: Tensor, step: int) -> Step:
+        real = patch_mask(self.point, self.tensors, activation.shape)
+        return Step(Tokens(real, real), self.rows, torch.ones_like(self.rows, dtype=torch.bool))
 
 
-def _patch_steps(
-    point: Point, encoder: Encoder, batch: Batch, acting: Sequence[Intervention]
-) -> Callable[[Tensor, int], Step]:
+def _token_steps(batch: Batch) -> _TokenSteps:
+    return _TokenSteps(Step(batch.tokens, batch.rows, batch.has_image))
+
+
+def _patch_steps(point: Point, encoder: Encoder, batch: Batch, acting: Sequence[Intervention]) -> _PatchSteps:
     for intervention in acting:
-        if intervention.positions != "all":
+        if simple(intervention.positions) != "all":
             raise HookPointError(
                 f"{point.name!r} holds patches of images, not tokens: position {intervention.positions!r} means"
                 " nothing there, use positions='all'"
             )
     owners = range(len(batch.rows)) if point.by_prompt else crop_rows(encoder, batch.tensors)
-    rows = batch.rows[torch.tensor(list(owners))]
-
-    def _step(activation: Tensor, step: int) -> Step:
-        real = patch_mask(point, batch.tensors, activation.shape)
-        return Step(Tokens(real, real), rows, torch.ones_like(rows, dtype=torch.bool))
-
-    return _step
+    return _PatchSteps(point, batch.tensors, batch.rows[torch.tensor(list(owners))])

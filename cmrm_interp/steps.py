@@ -114,7 +114,7 @@ def _run(
                 f"{name!r} is only reached with an image: prompts {int(batch.rows[0])}-{int(batch.rows[-1])} have none"
             )
     visits = {**edits, **{name: _Keep(edits.get(name), kept[name], pos_axis(name)) for name in request.hooks}}
-    tokens, alive = run_batch(network, batch, visits, settings)
+    tokens, alive = run_batch(network, batch, visits, settings, kept=(kept,))
     tensors = {name: _stacked(steps, pos_axis(name)) for name, steps in kept.items()}
     return tokens, Activations(tensors, "last", alive, model=request.model)
 

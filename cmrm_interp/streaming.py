@@ -13,6 +13,7 @@ from cmrm_interp.errors import InputError, ModelError
 from cmrm_interp.generation import generation_edits, run_batch, settings_of
 from cmrm_interp.inputs import Inputs
 from cmrm_interp.interventions import Intervention
+from cmrm_interp.remote import RemoteNetwork
 from cmrm_interp.running import FIRST_TRY, BatchSize
 from cmrm_interp.tracing import Network
 
@@ -55,11 +56,13 @@ def stream_generate(
         **how: as `generate_tokens` takes it.
 
     Raises:
-        ModelError: the model has no tokenizer.
+        ModelError: the model has no tokenizer, or runs elsewhere.
         InputError: beam search, whose answers are only known at its end; or as `generate_tokens`.
     """
     if encoder.tokenizer is None:
         raise ModelError("this model was loaded without a tokenizer: use model.generate_tokens(inputs)")
+    if isinstance(network, RemoteNetwork):
+        raise ModelError("a model that runs elsewhere sends its answers back at the end: use model.generate")
     settings = settings_of(network, encoder, how)
     if settings.beams > 1:
         raise InputError(f"num_beams={settings.beams} knows its answers only at the end: stream without beams")
