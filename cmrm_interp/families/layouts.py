@@ -4,9 +4,10 @@ An image becomes image tokens in one row of the prompts, and one or several *cro
 the vision tower: LLaVA-NeXT, Idefics3 and InternVL cut an image into crops, other families see it whole.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -137,23 +138,20 @@ class Placed(EachImage):
 
 @dataclass(frozen=True)
 class AnyResolution(EachImage):
-    """Images cut by aspect ratio, whose padding is taken out again (LLaVA-NeXT, LLaVA-OneVision).
-
-    The tokens of an image depend on its size in a way that only the processor works out, so images are told
-    apart by what stands between them.
-    """
+    """Images cut by aspect ratio, whose padding is taken out again (LLaVA-NeXT, LLaVA-OneVision)."""
 
     pixels: tuple[str, ...] = ("pixel_values", "image_sizes")
 
     def pictures(self, tensors: Mapping[str, Tensor], image: Bool[Tensor, "batch pos"], model: Facts) -> list[Picture]:
-        """Unbroken runs of image tokens, each with the crops of its image."""
-        found = runs(image)
-        crops = self._crops(tensors, model)
-        if len(found) != len(crops):
-            raise InputError(
-                f"{len(found)} runs of image tokens for {len(crops)} images: put another token between images"
-            )
-        return [Picture(row, tokens, n) for (row, tokens), n in zip(found, crops, strict=True)]
+        """Images with the crops and tokens that their sizes give."""
+        sizes = tensors[self.pixels[1]].tolist()
+        # Images of a prompt with several are not cut in models that are told how many there are.
+        several = [n > 1 for name in self.pixels[2:] for n in tensors[name].tolist() for _ in range(n)]
+        whole = [one or tensors[self.pixels[0]].ndim == 4 for one in several or [False] * len(sizes)]
+        crops = [1 if one else _crops(size, model.config) for size, one in zip(sizes, whole, strict=True)]
+        tokens = [_tokens(size, n, model.config) for size, n in zip(sizes, crops, strict=True)]
+        found = spread(image.sum(1).tolist(), tokens)
+        return [replace(picture, crops=n) for picture, n in zip(found, crops, strict=True)]
 
     def select(self, tensors: Mapping[str, Tensor], pictures: Sequence[Picture], rows: slice) -> dict[str, Tensor]:
         """Rows of every input; there is one number of images for each prompt that has some."""
@@ -164,17 +162,30 @@ class AnyResolution(EachImage):
             out[name] = tensors[name][[i for i, row in enumerate(having) if rows.start <= row < rows.stop]]
         return out
 
-    def _crops(self, tensors: Mapping[str, Tensor], model: Facts) -> list[int]:
-        from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
 
-        config, pixels = model.config, tensors[self.pixels[0]]
-        if pixels.ndim == 4:
-            return [1] * pixels.shape[0]
-        side, grids = config.vision_config.image_size, config.image_grid_pinpoints
-        crops = [image_size_to_num_patches(size, grids, side) for size in tensors[self.pixels[1]].tolist()]
-        # Images of a prompt with several are not cut in models that are told how many there are.
-        several = [n > 1 for name in self.pixels[2:] for n in tensors[name].tolist() for _ in range(n)]
-        return [1 if alone else n for n, alone in zip(crops, several or [False] * len(crops), strict=True)]
+def _crops(size: Sequence[int], config: Any) -> int:
+    from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
+
+    return image_size_to_num_patches(size, config.image_grid_pinpoints, config.vision_config.image_size)
+
+
+def _tokens(size: Sequence[int], crops: int, config: Any) -> int:
+    """Tokens of an image: the whole, and its crops without their padding, with a token at the end of each line."""
+    from transformers.models.llava_next.modeling_llava_next import get_anyres_image_grid_shape, unpad_image
+
+    side = config.vision_config.image_size
+    n = side // config.vision_config.patch_size
+    if crops == 1:
+        return n * n + 1
+    rows, columns = get_anyres_image_grid_shape(size, config.image_grid_pinpoints, side)
+    height, width = unpad_image(torch.empty(1, rows * n, columns * n), size).shape[1:]
+    limit = getattr(config, "vision_aspect_ratio", None)
+    if limit:
+        # LLaVA-OneVision makes a picture of too many patches smaller.
+        ratio = math.sqrt(height * width / (int(limit.removeprefix("anyres_max_")) * n * n))
+        if ratio > 1.1:
+            height, width = int(height // ratio), int(width // ratio)
+    return n * n + height * (width + 1)
 
 
 @dataclass(frozen=True)

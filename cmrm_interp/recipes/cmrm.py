@@ -34,7 +34,7 @@ from cmrm_interp.images import MAKERS, load_image, meaningless
 from cmrm_interp.inputs import Inputs
 from cmrm_interp.interventions import Gate, HasImage, Intervention, Subtract
 from cmrm_interp.model import Model
-from cmrm_interp.prompts import ImageSource, Prompt
+from cmrm_interp.prompts import Images, ImageSource, Prompt
 from cmrm_interp.recipes.base import Anchors, Recipe, prompts_of
 from cmrm_interp.store import load as load_tensors
 from cmrm_interp.store import save as save_tensors
@@ -181,16 +181,18 @@ class CMRM(Recipe):
         shown = bare.with_images(self._images(prompts))
         return difference(model.capture_last(shown, HOOKS), model.capture_last(bare, HOOKS))
 
-    def _images(self, prompts: Sequence[Prompt]) -> list[ImageSource]:
-        if not isinstance(self.image, str) or self.image not in MAKERS:
-            return [self.image] * len(prompts)
-        return [self._meaningless(row, prompt) for row, prompt in enumerate(prompts)]
+    def _images(self, prompts: Sequence[Prompt]) -> list[Images]:
+        # As many as the prompt has images; a prompt without one is shown a single one.
+        made = [[self._one(row, image) for image in prompt.images or (None,)] for row, prompt in enumerate(prompts)]
+        return [mine[0] if len(mine) == 1 else mine for mine in made]
 
-    def _meaningless(self, row: int, prompt: Prompt) -> Image.Image:
-        if prompt.image is None and self.image in ("blur", "shuffle"):
+    def _one(self, row: int, image: ImageSource | None) -> ImageSource:
+        if not isinstance(self.image, str) or self.image not in MAKERS:
+            return self.image
+        if image is None and self.image in ("blur", "shuffle"):
             raise ImageError(f"image={self.image!r} is made from the prompt's own image, and prompt {row} has none")
-        like = Image.new("RGB", NATIVE) if prompt.image is None else load_image(prompt.image, f"prompt {row}")
-        return meaningless(str(self.image), like, self.seed + row)
+        like = Image.new("RGB", NATIVE) if image is None else load_image(image, f"prompt {row}")
+        return meaningless(self.image, like, self.seed + row)
 
     def _settings(self) -> dict[str, Any]:
         bare = replace(self, shift=None, image="blank")
