@@ -11,7 +11,8 @@ import cmrm_interp as ci
 from cmrm_interp.bake import acting, baking, building, measuring, writers
 from cmrm_interp.cli import app
 from cmrm_interp.errors import InputError, MismatchError, ModelError, StoreError
-from tests.support import STREAM, fresh, inputs_of, model_of, unchecked, vectors
+from tests.families.strangers import strangers
+from tests.support import STREAM, fresh, inputs_of, model_of, network, unchecked, vectors
 from tests.test_bake import ATTN, assert_same_runs, case_of, direction
 
 
@@ -128,11 +129,49 @@ def test_rounding_is_told_from_mistakes():
 
 
 def test_a_model_without_a_processor_says_that_nothing_was_seen():
-    hf, _ = model_of("llava").hf, None
-    model = ci.load((hf, None))
-    baked = ci.bake(model, case_of(model, "ablation"))
-    assert baked.notes == ("there is no processor, so nothing was compared on images",)
+    model, whole = ci.load((model_of("llava").hf, None)), model_of("llava")
+    baked = ci.bake(model, case_of(model, "post"))
+    assert "nothing was compared on images" in baked.notes[-1]
     assert not baked.agreement.with_image
+    shown = model.from_encoding(inputs_of(whole, kind="image").tensors)
+    for case in ("ablation", "entry"):
+        words = "image features of model.multi_modal_projector, too, and there is no processor"
+        with pytest.raises(InputError, match=f"this changes {words}"):
+            ci.bake(model, case_of(model, case))
+        baked = ci.bake(model, case_of(model, case), inputs=shown)
+        assert baked.notes == ()
+        assert_same_runs(whole, case_of(model, case), ci.load((baked.hf, whole.processor)))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("aria", ""),
+        ("llama4", ""),
+        ("cohere2_vision", ""),
+        ("idefics2", "this is not what it is live"),
+        ("fuyu", "the map names no projector"),
+        ("lfm2_vl", "the map names no output projection"),
+    ],
+)
+def test_a_family_with_a_derived_map_is_baked_or_found_out(name, words):
+    hf, encoding = strangers()[name]()
+    model = ci.load((hf, None))
+    ablation = case_of(model, "ablation")
+    if words:
+        with pytest.raises(ModelError, match=words):
+            ci.bake(model, ablation, inputs=model.from_encoding(encoding))
+        return
+    found = ci.bake(model, ablation, inputs=model.from_encoding(encoding)).agreement
+    assert found.with_image
+    assert found.logits < 1e-5 < 0.1 < found.moved
+
+
+def test_a_decoder_without_a_chat_template_is_baked():
+    hf, tokenizer = network("gpt2")
+    tokenizer.chat_template = None
+    model = ci.load((hf, tokenizer))
+    assert ci.bake(model, case_of(model, "ablation")).agreement.moved > 0.1
 
 
 def test_a_folder_that_is_there_is_refused_before_anything_is_done(tmp_path):

@@ -16,9 +16,10 @@ from cmrm_interp.bake.folder import check_free, write
 from cmrm_interp.bake.measuring import Agreement, Factors, agreement, check, factors_of, probes
 from cmrm_interp.bake.plan import Plan, plan_of
 from cmrm_interp.bake.refusals import need_held
-from cmrm_interp.bake.writers import Writer, places_of
+from cmrm_interp.bake.writers import Place, Writer, places_of
 from cmrm_interp.directions import Directions
 from cmrm_interp.errors import InputError
+from cmrm_interp.inputs import Inputs
 from cmrm_interp.interventions import Add, Intervention, ProjectOut, Subtract
 from cmrm_interp.model import Model, load
 from cmrm_interp.vetting import vet
@@ -76,6 +77,7 @@ def bake(
     model: Model,
     interventions: Sequence[Intervention] | Intervention,
     folder: str | os.PathLike[str] | None = None,
+    inputs: Inputs | None = None,
 ) -> Baked:
     """A copy of a model whose weights hold interventions, equal to running them live; the given one is unchanged.
 
@@ -88,6 +90,7 @@ def bake(
         model: the model, its weights not quantised.
         interventions: one or several, with ``positions="all"``.
         folder: where to write the checkpoint, too; None writes nothing.
+        inputs: compared on these as well as on random words and an image; of use where there is no processor.
 
     Raises:
         InputError: an intervention that weights cannot hold, or none; the message says what could be held.
@@ -102,12 +105,14 @@ def bake(
     given = tuple(interventions) if is_several else (interventions,)
     if not given:
         raise InputError("nothing to bake: give at least one intervention")
-    edits, inputs = edits_of(given, model.hook_points), probes(model)
-    vet(model, inputs[-1], given)
-    factors = factors_of(model, inputs) if _at_entry(edits) and not _has_places(model) else Factors()
-    plan, flags = _planned(model, edits, factors)
+    edits, places = edits_of(given, model.hook_points), places_of(model.network)
+    tried = [*probes(model), *([] if inputs is None else [inputs])]
+    vet(model, tried[-1], given)
+    factors = _factors(model, edits, places, tried)
+    plan, flags = _planned(model, edits, places, factors)
+    _need_image(plan, places, tried)
     baked = _copied(model, plan, flags, factors)
-    found = agreement(model, baked[0], given, inputs)
+    found = agreement(model, baked[0], given, tried)
     check(found, model.hf.dtype, model.name)
     notes = (*baked[1], *_notes(model, found))
     source = {"name": model.name, "revision": model.revision, "fingerprint": model.fingerprint}
@@ -160,17 +165,35 @@ def acting(model: Model, directions: Directions, how: str, alpha: float = 1.0) -
     return (Add if how == "add" else Subtract)(directions, alpha, positions="all")
 
 
-def _at_entry(edits: Mapping[str, Sequence[Op]]) -> bool:
+def _factors(
+    model: Model, edits: Mapping[str, Sequence[Op]], places: Sequence[Place], inputs: Sequence[Inputs]
+) -> Factors:
+    """Factors on the way to the stream, where something is added at its beginning."""
     entry = ("hook_embed", "blocks.0.hook_resid_pre", "projector.hook_out")
-    return any(isinstance(op, Move) for point in entry for op in edits.get(point, ()))
+    is_needed = any(isinstance(op, Move) for point in entry for op in edits.get(point, ()))
+    # Learned positions hold a constant for every token, and nothing multiplies them.
+    if not is_needed or model.family.pos_embed is not None:
+        return Factors()
+    return factors_of(model, inputs, any(writer.points and writer.constant for writer in _of_images(places)))
 
 
-def _has_places(model: Model) -> bool:
-    """Whether learned positions hold a constant, which nothing multiplies on its way."""
-    return model.family.pos_embed is not None
+def _of_images(places: Sequence[Place]) -> list[Writer]:
+    return [writer for writer in places[0].writers if writer.entry == "image"]
 
 
-def _planned(model: Model, edits: Mapping[str, Sequence[Op]], factors: Factors) -> tuple[Plan, dict[str, Flag]]:
+def _need_image(plan: Plan, places: Sequence[Place], tried: Sequence[Inputs]) -> None:
+    """Nothing is done to image features that is not seen to be right."""
+    changed = [writer.what for writer in _of_images(places) if plan.of(writer)]
+    if changed and not any(inputs.has_images for inputs in tried):
+        raise InputError(
+            f"this changes {changed[0]}, too, and there is no processor with a chat template to try it on an image:"
+            " give bake(..., inputs=) with one (model.from_encoding(...))"
+        )
+
+
+def _planned(
+    model: Model, edits: Mapping[str, Sequence[Op]], places: Sequence[Place], factors: Factors
+) -> tuple[Plan, dict[str, Flag]]:
     """The plan, and the entries of the configuration that could give parameters which it needs."""
     of = {"hook_embed": factors.text / factors.embedded, "projector.hook_out": factors.image}
     in_stream = {point: [_scaled(op, of.get(point, 1.0)) for op in ops] for point, ops in edits.items()}
@@ -180,7 +203,6 @@ def _planned(model: Model, edits: Mapping[str, Sequence[Op]], factors: Factors) 
     def holds(writer: Writer) -> bool:
         return writer.constant in have or writer.constant in flags
 
-    places = places_of(model.network)
     plan = plan_of(in_stream, places, holds)
     need_held(plan, places, holds, type(model.hf).__name__)
     return plan, {name: flag for name, flag in flags.items() if name in plan.constants}
@@ -197,7 +219,8 @@ def _copied(model: Model, plan: Plan, flags: Mapping[str, Flag], factors: Factor
     recast = Recast(tuple(dict.fromkeys(flags.values())), head if embed in changed else None)
     notes = [
         f"the configuration has {flag}: all layers of this kind have biases now, zeros where nothing was added."
-        " The server must read this entry (vLLM's Llama does); transformers does"
+        " transformers and vLLM's Llama read it; if a server's own class gives no bias to output projections"
+        " (vLLM's Qwen3), serve the Hugging Face class (vllm serve --model-impl transformers)"
         for flag in recast.flags
     ]
     if recast.untied is not None:
@@ -212,7 +235,7 @@ def _copied(model: Model, plan: Plan, flags: Mapping[str, Flag], factors: Factor
 def _notes(model: Model, found: Agreement) -> list[str]:
     notes = []
     if model.family.vision is not None and not found.with_image:
-        notes.append("there is no processor, so nothing was compared on images")
+        notes.append("nothing was compared on images: no processor with a chat template, and no inputs= with one")
     if model.hf.dtype not in (torch.float32, torch.float64):
         notes.append(f"rounded once to {model.hf.dtype}: equal to the live run only as far as that")
     return notes

@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from PIL import Image
 
-from cmrm_interp.axes import Tensor
+from cmrm_interp.axes import Int, Tensor
 from cmrm_interp.directions import Directions
-from cmrm_interp.errors import ModelError
+from cmrm_interp.errors import InputError, ModelError
 from cmrm_interp.images import meaningless
 from cmrm_interp.inputs import Inputs
 from cmrm_interp.interventions import Add, Intervention
@@ -57,35 +58,40 @@ class Agreement:
 
 
 def probes(model: Model) -> list[Inputs]:
-    """A few prompts of random words, without and with a random image."""
-    generator = torch.Generator().manual_seed(0)
-    tokenizer = model.tokenizer
-    if tokenizer is None:
-        config = model.hf.config.get_text_config()
-        ids = torch.randint(0, config.vocab_size // 2, (2, _TOKENS), generator=generator)
-        special = {getattr(model.hf.config, name, None) for name in ("image_token_id", "image_token_index")}
-        ids[torch.isin(ids, torch.tensor([i for i in special if isinstance(i, int)], dtype=torch.long))] += 1
-        return [model.from_encoding({"input_ids": ids})]
-    known = sorted(set(range(len(tokenizer))) - {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder})
-    drawn = torch.randint(0, len(known), (2, _TOKENS), generator=generator)
-    texts = [tokenizer.decode([known[i] for i in row[: _TOKENS - 5 * n]]) for n, row in enumerate(drawn.tolist())]
-    found = [model.prepare(texts)]
-    if model.family.vision is not None:
-        found.append(model.prepare(texts, meaningless("noise", Image.new("RGB", _SIZE))))
+    """A few prompts of random tokens; and of random words and an image, where there is a processor for them."""
+    ids = _random_tokens(model)
+    found = [model.from_encoding({"input_ids": ids})]
+    if model.family.vision is not None and model.processor is not None:
+        texts = [model.tokenizer.decode(row) for row in (ids[0], ids[1, : _TOKENS // 2])]
+        with suppress(InputError):  # no chat template
+            found.append(model.prepare(texts, meaningless("noise", Image.new("RGB", _SIZE))))
     return found
 
 
-def factors_of(model: Model, inputs: Sequence[Inputs]) -> Factors:
+def _random_tokens(model: Model) -> Int[Tensor, "batch pos"]:
+    config, tokenizer = model.hf.config, model.tokenizer
+    known = set(range(config.get_text_config().vocab_size))
+    if tokenizer is not None:
+        known &= set(range(len(tokenizer)))
+        known -= {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    # Without a tokenizer: any token but those that stand for something (image_token_id, eos_token_id, ...).
+    known -= {value for name, value in config.to_dict().items() if "token_i" in name and isinstance(value, int)}
+    drawn = torch.randint(0, len(known), (2, _TOKENS), generator=torch.Generator().manual_seed(0))
+    return torch.tensor(sorted(known))[drawn]
+
+
+def factors_of(model: Model, inputs: Sequence[Inputs], with_image: bool) -> Factors:
     """Factors between embeddings and stream, measured.
 
     Args:
         model: the model.
-        inputs: from `probes`.
+        inputs: without an image, and with one.
+        with_image: whether those of images are needed.
 
     Raises:
         ModelError: the stream is no multiple of the embedding's rows, or of the projector's outputs.
     """
-    text, *shown = inputs
+    text, shown = inputs[0], [given for given in inputs if given.has_images]
     embed = model.hf.get_submodule(f"{model.family.decoder}.{model.family.embed}").weight
     ids = text.tensors["input_ids"].to(embed.device)[text.mask("all").to(embed.device)]
     pre = model.capture(text, ["hook_embed", "blocks.0.hook_resid_pre"], "all")
@@ -93,7 +99,7 @@ def factors_of(model: Model, inputs: Sequence[Inputs]) -> Factors:
     stream, embedded = (
         _ratio(pre.selected(name).double().cpu(), rows, name) for name in ("blocks.0.hook_resid_pre", "hook_embed")
     )
-    return Factors(stream, embedded, _image_factor(model, shown[0]) if shown else 1.0)
+    return Factors(stream, embedded, _image_factor(model, shown[0]) if with_image and shown else 1.0)
 
 
 def agreement(model: Model, baked: Model, interventions: Sequence[Intervention], inputs: Sequence[Inputs]) -> Agreement:

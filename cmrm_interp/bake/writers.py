@@ -77,7 +77,7 @@ def places_of(network: Network) -> list[Place]:
     blocks = blocks_of(network.family, network.hf, network.modules)
     late, found = list(_late(network)), [_entry(network, blocks)]
     for block in blocks:
-        attn, mlp = _attention(block), _mlp(block)
+        attn, mlp = _attention(block), _mlp(block, network.hf.config.get_text_config().hidden_size)
         own: tuple[Writer, ...] = (attn, mlp) if block.kind.parallel else (mlp,)
         if not block.kind.parallel:
             found.append(Place(((f"{block.name}.hook_resid_mid", (attn,)),)))
@@ -98,11 +98,11 @@ def _attention(block: Block) -> Writer:
     return _behind(found, block, kind.post_attn, kind.attn_gate is not None)
 
 
-def _mlp(block: Block) -> Writer:
+def _mlp(block: Block, width: int) -> Writer:
     kind, what = block.kind, f"what the MLP of block {block.layer} adds"
     writer = Writer(what, (f"{block.name}.hook_mlp_out",))
     down = None if kind.down is None else block.at(kind.down)
-    found = _of_experts(writer, block) if down is None else _of_module(writer, down, block.modules)
+    found = _of_experts(writer, block, width) if down is None else _of_module(writer, down, block.modules)
     return _behind(found, block, kind.post_mlp, kind.gated_mlp)
 
 
@@ -139,15 +139,15 @@ def _of_module(writer: Writer, path: str, modules: Mapping[str, nn.Module]) -> W
     return replace(writer, weights=tuple(weights), constant=f"{path}.bias")
 
 
-def _of_experts(writer: Writer, block: Block) -> Writer:
+def _of_experts(writer: Writer, block: Block, width: int) -> Writer:
     path = block.at(block.kind.mlp)
     found: list[Weight] = []
     for name, parameter in block.modules[path].named_parameters():
         owner = name.removesuffix(".weight").removesuffix("_bias").removesuffix(".bias").rpartition(".")[2]
         if owner in _DOWN:
-            # Experts are stacked before (out, in); stacked biases have the stream last, too.
-            is_bias = name.endswith("bias")
-            found.append(Weight(f"{path}.{name}", parameter.ndim - (1 if is_bias else 2)))
+            # Experts are stacked before (out, in), or (in, out) in some families; biases have the stream last.
+            is_turned = name.endswith("bias") or parameter.shape[-2] != width
+            found.append(Weight(f"{path}.{name}", parameter.ndim - (1 if is_turned else 2)))
     if not found:
         return _unknown(writer, f"no projection of the experts in {path} is called {', '.join(_DOWN)}")
     reason = "the router weighs experts, and none of them has a bias that every token gets"
@@ -195,7 +195,9 @@ def _pictures(network: Network, blocks: list[Block]) -> Iterator[Writer]:
 
 
 def _projector(network: Network, path: str, points: tuple[str, ...] = ()) -> Writer:
-    writer = Writer(f"image features of {path}", points, entry="image")
+    writer = Writer(f"image features of {path or 'the vision side'}", points, entry="image")
+    if not path:
+        return _unknown(writer, "the map names no projector")
     width = network.hf.config.get_text_config().hidden_size
     inside = {f"{path}.{name}".rstrip("."): module for name, module in network.modules[path].named_modules()}
     linear = [name for name, m in inside.items() if isinstance(m, nn.Linear) and m.out_features == width]
