@@ -58,15 +58,22 @@ def assemble(
             raise ModelError("videos need torchvision, which is not installed: this processor takes images and text")
         return super(imageonly, self).__call__(*args, **kwargs)
 
+    def _to_dict(self: Any) -> dict[str, Any]:
+        return {name: value for name, value in super(imageonly, self).to_dict().items() if name != "video_processor"}
+
     # The class keeps its name, which transformers writes into saved configurations.
-    changed = {"check_argument_for_proper_class": _check, "__call__": _call}
+    changed = {"check_argument_for_proper_class": _check, "__call__": _call, "to_dict": _to_dict}
     imageonly: Any = type(processor_class.__name__, (processor_class,), changed)
     parts = {"image_processor": image_processor, "tokenizer": tokenizer, "video_processor": None}
     names = vars(sys.modules[processor_class.__module__])
     if names.get("num2words", _missing) is None:
         # SmolVLM's asks at once for what writes out the number of a video's frames.
         names["num2words"] = _missing
-    return imageonly(**parts, chat_template=chat_template, **settings)
+    made = imageonly(**parts, chat_template=chat_template, **settings)
+    # From here on there is none: what is not there is not saved.
+    kept = [name for name in processor_class.get_attributes() if name != "video_processor"]  # type: ignore[attr-defined]
+    imageonly.get_attributes = classmethod(lambda cls: kept)
+    return made
 
 
 def pixtral_processor() -> Any:
