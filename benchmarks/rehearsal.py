@@ -22,11 +22,13 @@ from benchmarks.shapes import SHAPES, WORDS
 from benchmarks.timing import Task, Timing, free_memory, measure, timed
 from benchmarks.weights import build, layers_that_fit, parameters
 from cmrm_interp.provenance import Provenance
+from cmrm_interp.selfcheck import failures_of
 
 STREAM = "blocks.*.hook_resid_post"
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 # Row names, in the order of the table.
-BUILD, LOAD, ENCODE = "build, random weights", "load and wrap", "encode prompts and images"
+BUILD, LOAD, CHECK = "build, random weights", "load and wrap", "self-check"
+ENCODE = "encode prompts and images"
 HF_IMAGE, HF_TEXT, HF_GENERATE = "hf forward, image", "hf forward, text alone", "hf.generate"
 LOGITS, CAPTURE, FIT = "logits", "capture every layer, last token", "CMRM fit, dataset level"
 GENERATE, DATASET, SAMPLE, NAIVE = (
@@ -186,15 +188,19 @@ def rehearse(settings: Settings, parts: tuple[Any, Any] | None = None) -> Rehear
     else:
         made = timed(lambda: parts, device)
     loaded = timed(lambda: _load(made[2]), device)
+    proved = timed(lambda: failures_of(loaded[2].network, loaded[2].encoder), device)
+    if proved[2]:
+        raise RuntimeError("the self-check failed: " + "; ".join(proved[2]))
     size = shape.picture if shape else (32, 32)
     stage = Stage(loaded[2], *_prompts(settings, size), settings)
     fitted = ci.recipes.CMRM().fit(stage.model, stage.texts)
     tasks = tasks_of(stage, fitted)
-    once = {BUILD: Timing(made[0], peak=made[1]), LOAD: Timing(loaded[0], peak=loaded[1])}
+    done: dict[str, Any] = {BUILD: made, LOAD: loaded, CHECK: proved}
+    once = {name: Timing(found[0], peak=found[1]) for name, found in done.items()}
     timings = once | measure(tasks, settings.warmup, settings.repeats, device)
     checks = _checks(stage, timings)
     about = Provenance(model=settings.shape, weights_hash=stage.model.fingerprint, seed=settings.seed)
-    return Rehearsal(settings, table_of([Task(BUILD, str), Task(LOAD, str), *tasks], timings), checks, about)
+    return Rehearsal(settings, table_of([*(Task(name, str) for name in done), *tasks], timings), checks, about)
 
 
 def table_of(tasks: Sequence[Task], timings: dict[str, Timing]) -> pd.DataFrame:
@@ -246,7 +252,7 @@ def _layers(settings: Settings, device: torch.device) -> int:
 
 
 def _load(parts: tuple[Any, Any]) -> ci.Model:
-    model = ci.load(parts)
+    model = ci.load(parts, check=False)
     # Directions and recipes know their model by it; it is worked out once.
     _ = model.fingerprint
     return model

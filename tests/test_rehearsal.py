@@ -13,6 +13,7 @@ from tests.support import network, picture
 ROWS = [
     rehearsal.BUILD,
     rehearsal.LOAD,
+    rehearsal.CHECK,
     rehearsal.ENCODE,
     rehearsal.HF_IMAGE,
     rehearsal.HF_TEXT,
@@ -25,7 +26,15 @@ ROWS = [
     rehearsal.SAMPLE,
     rehearsal.NAIVE,
 ]
-BARE = {rehearsal.BUILD, rehearsal.LOAD, rehearsal.ENCODE, rehearsal.HF_IMAGE, rehearsal.HF_TEXT, rehearsal.HF_GENERATE}
+BARE = {
+    rehearsal.BUILD,
+    rehearsal.LOAD,
+    rehearsal.CHECK,
+    rehearsal.ENCODE,
+    rehearsal.HF_IMAGE,
+    rehearsal.HF_TEXT,
+    rehearsal.HF_GENERATE,
+}
 GIB = 2**30
 
 
