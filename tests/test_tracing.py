@@ -1,4 +1,4 @@
-"""Every hook point, read and written, in prefill and in every generation step, against bare forward hooks."""
+"""How a model is run: what comes out of hooks, what is left behind, where calls may come from."""
 
 import threading
 
@@ -6,155 +6,17 @@ import pytest
 import torch
 
 import cmrm_interp as ci
-from cmrm_interp.errors import HookPointError, MismatchError, ModelError
-from tests.oracles import hooks as oracle
-from tests.support import (
-    FAMILIES,
-    SIDES,
-    STREAM,
-    TEXTS,
-    VISION,
-    close,
-    fresh,
-    inputs_of,
-    model_of,
-    picture,
-    same,
-    twin_of,
-)
-
-KINDS = {"llava": ("text", "image", "mixed"), "qwen2_vl": ("text", "image", "mixed"), "llama": ("text",)}
-CASES = [(family, kind) for family in FAMILIES for kind in KINDS[family]]
-POINTS = [(family, name) for family in FAMILIES for name in oracle.names(twin_of(family))]
-
-# The blocks are alike, and generation is slow: the first and the last of them.
-STEPPED = [(family, name) for family, name in POINTS if not name.startswith(("blocks.1.", "blocks.2."))]
+from cmrm_interp.errors import MismatchError, ModelError
+from tests.support import LAWFUL, STREAM, TEXTS, close, fresh, inputs_of, model_of, picture, same
 
 
-def bend(x):
-    """A change that is no symmetry of anything: scale, offset, and unequal over the last axis."""
-    return 0.8 * x + 0.1 * torch.linspace(-1, 2, x.shape[-1])
-
-
-def recorder():
-    seen = {}
-    return seen, lambda x, name: seen.setdefault(name, []).append(x.clone())
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_hook_points_are_those_of_the_specification(family):
-    assert sorted(model_of(family).hook_points) == oracle.names(twin_of(family))
-
-
-@pytest.mark.parametrize("side", SIDES)
-@pytest.mark.parametrize(("family", "kind"), CASES)
-def test_capture_reads_what_forward_hooks_read(family, kind, side):
-    model, inputs = model_of(family), inputs_of(model_of(family), side, kind)
-    wanted = oracle.read(twin_of(family), inputs.tensors)
-    got = model.capture(inputs, list(wanted), positions="all")
-    assert list(got) == [name for name in model.hook_points if name in wanted]
-    for name, value in wanted.items():
-        close(got[name], value)
-
-
-@pytest.mark.parametrize(("family", "name"), POINTS)
-def test_a_write_does_in_a_forward_what_the_name_says(family, name):
-    model, inputs = model_of(family), inputs_of(model_of(family), "right")
-    got = model.logits(inputs, ci.Hook(name, lambda x, _: bend(x)), positions="all")
-    wanted = oracle.logits(twin_of(family), inputs.tensors, {name: bend})
-    close(got, wanted)
-
-
-@pytest.mark.parametrize(("family", "name"), STEPPED)
-def test_a_write_and_a_read_do_it_in_every_generation_step(family, name):
-    model, inputs = model_of(family), inputs_of(model_of(family))
-    logits, record = recorder()
-    seen, record_point = recorder()
-    acting = [ci.Hook(name, lambda x, _: bend(x)), ci.Hook(name, record_point), ci.Hook("unembed.hook_out", record)]
-    got = model.generate_tokens(inputs, acting, max_new_tokens=4)
-
-    wanted_seen = []
-
-    def bend_and_keep(x):
-        wanted_seen.append(bend(x))
-        return wanted_seen[-1]
-
-    wanted, wanted_logits = oracle.generate(twin_of(family), inputs.tensors, 4, {name: bend_and_keep})
-    assert got.tolist() == wanted.tolist()
-    close(torch.stack([step[:, -1] for step in logits["unembed.hook_out"]], 1), wanted_logits)
-    assert len(seen[name]) == len(wanted_seen) == (1 if name.startswith(("vision.", "projector.")) else 4)
-    for mine, theirs in zip(seen[name], wanted_seen, strict=True):
-        close(_without_padding(mine, theirs, name), theirs)
-
-
-def _without_padding(mine, theirs, name):
-    # The oracle pads packed patches with zeros that were bent along; where there are none, padding is not compared.
-    return (
-        torch.where(theirs == bend(torch.zeros_like(theirs)), theirs, mine)
-        if name.startswith(("vis", "proj"))
-        else mine
-    )
-
-
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", LAWFUL)
 def test_a_hook_that_changes_nothing_changes_no_bit(family):
     model, inputs = model_of(family), inputs_of(model_of(family))
     idle = ci.Hook(model.hook_points, lambda x, name: None)
     same(model.logits(inputs, idle, positions="all"), model.logits(inputs, positions="all"))
     same(model.logits(inputs, ci.Hook(model.hook_points, lambda x, _: x.clone())), model.logits(inputs))
     same(model.generate_tokens(inputs, idle, 5), model.generate_tokens(inputs, max_new_tokens=5))
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_stream_adds_up(family):
-    model = model_of(family)
-    acts = model.capture(inputs_of(model), "blocks.*.*", positions="all")
-    for i in range(model.n_layers):
-        b = f"blocks.{i}.hook_"
-        same(acts[b + "resid_pre"] + acts[b + "attn_out"], acts[b + "resid_mid"])
-        same(acts[b + "resid_mid"] + acts[b + "mlp_out"], acts[b + "resid_post"])
-        if i:
-            same(acts[b + "resid_pre"], acts[f"blocks.{i - 1}.hook_resid_post"])
-
-
-@pytest.mark.parametrize("where", ["resid_pre", "attn_out", "resid_mid", "mlp_out"])
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_stream_adds_up_after_a_write(family, where):
-    model, twin = model_of(family), oracle.decoder(twin_of(family)).layers[1]
-    acts = model.capture(
-        inputs_of(model), "blocks.1.*", "all", interventions=ci.Hook(f"blocks.1.hook_{where}", lambda x, _: bend(x))
-    )
-    mid, post = acts["blocks.1.hook_resid_mid"], acts["blocks.1.hook_resid_post"]
-    if where != "resid_mid":
-        close(acts["blocks.1.hook_resid_pre"] + acts["blocks.1.hook_attn_out"], mid)
-    close(mid + acts["blocks.1.hook_mlp_out"], post)
-    if where != "mlp_out":
-        with torch.no_grad():
-            close(mid + twin.mlp(twin.post_attention_layernorm(mid)), post)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_z_and_attn_out_are_those_of_a_written_pattern(family):
-    model, attn = model_of(family), oracle.decoder(twin_of(family)).layers[2].self_attn
-    uniform = ci.Hook("blocks.2.attn.hook_pattern", lambda x, _: torch.ones_like(x) / x.shape[-1])
-    acts = model.capture(inputs_of(model), ["blocks.2.*", "blocks.2.attn.*"], "all", interventions=uniform)
-    v = acts["blocks.2.attn.hook_v"].repeat_interleave(2, dim=2)
-    z = v.mean(1, keepdim=True).expand_as(v)
-    close(acts["blocks.2.attn.hook_z"], z)
-    with torch.no_grad():
-        close(acts["blocks.2.hook_attn_out"], attn.o_proj(z.flatten(-2)))
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_pattern_is_a_causal_distribution_over_real_tokens(family):
-    model, inputs = model_of(family), inputs_of(model_of(family))
-    pattern = model.capture(inputs, "blocks.0.attn.hook_pattern", "all")["blocks.0.attn.hook_pattern"]
-    real = inputs.mask("all")
-    rows = pattern.movedim(2, 1)[real]
-    close(rows.sum(-1), torch.ones(rows.shape[:-1]))
-    assert not pattern.triu(1).movedim(2, 1)[real].any()
-    hidden = (~real)[:, None, None].expand_as(pattern).movedim(2, 1)[real]
-    assert not rows[hidden].any()
 
 
 def test_a_pattern_needs_eager_attention():
@@ -165,68 +27,7 @@ def test_a_pattern_needs_eager_attention():
         model.capture(inputs, "blocks.0.attn.hook_pattern")
     with pytest.raises(ModelError, match=words):
         model.generate_tokens(inputs, ci.Ablate("blocks.0.attn.hook_pattern"))
-    model.capture(inputs, [n for n in model.hook_points if "pattern" not in n])
-
-
-@pytest.mark.parametrize("family", VISION)
-def test_vision_points_need_an_image(family):
-    model, text = model_of(family), inputs_of(model_of(family), kind="text")
-    for call in (
-        lambda: model.capture(text, "vision.hook_out"),
-        lambda: model.logits(text, ci.Ablate("projector.hook_out")),
-        lambda: model.generate_tokens(text, ci.Ablate("projector.hook_out"), 2),
-    ):
-        with pytest.raises(HookPointError, match=r"hook_out' is only reached with an image"):
-            call()
-
-
-def test_the_packed_patches_of_images_of_unequal_size_are_told_apart():
-    model = model_of("qwen2_vl")
-    pictures = [picture(0, (32, 32)), picture(1, (16, 24)), picture(2, (24, 16))]
-    inputs = model.prepare(TEXTS, pictures)
-    together = model.capture(inputs, ["vision.blocks.*.*", "vision.hook_out", "projector.hook_out"])
-    for name in together:
-        counts = together.patch_masks[name].sum(1).tolist()
-        merged = 4 if name == "projector.hook_out" else 1
-        assert counts == [64 // merged, 24 // merged, 24 // merged]
-        for row, image in enumerate(pictures):
-            alone = model.capture(model.prepare(TEXTS[row], image), name)[name]
-            close(together[name][row, : counts[row]], alone[0])
-            assert not together[name][row, counts[row] :].any()
-
-
-@pytest.mark.parametrize("family", VISION)
-def test_the_projectors_output_is_what_stands_at_the_image_tokens(family):
-    model, inputs = model_of(family), inputs_of(model_of(family), kind="image")
-    acts = model.capture(inputs, ["projector.hook_out"])
-    stream = model.capture(inputs, "blocks.0.hook_resid_pre", positions="image")
-    same(stream.selected("blocks.0.hook_resid_pre"), acts.selected("projector.hook_out"))
-
-
-@pytest.mark.parametrize("family", VISION)
-def test_zeroing_the_projector_zeroes_the_image_tokens_and_leaves_text_rows(family):
-    model, inputs = model_of(family), inputs_of(model_of(family), kind="mixed")
-    zero = ci.Ablate("projector.hook_out")
-    stream = model.capture(inputs, "blocks.0.hook_resid_pre", "image", interventions=zero)
-    assert not stream.selected("blocks.0.hook_resid_pre").any()
-    plain, edited = model.logits(inputs), model.logits(inputs, zero)
-    close(edited[1], plain[1])
-    assert not torch.allclose(edited[0], plain[0], atol=1e-2)
-
-
-@pytest.mark.parametrize("family", VISION)
-def test_edits_of_the_vision_side_do_not_depend_on_the_batches(family):
-    model, inputs = model_of(family), inputs_of(model_of(family), kind="mixed")
-    zero = ci.Ablate("projector.hook_out")
-    close(model.logits(inputs, zero, batch_size=1), model.logits(inputs, zero))
-    assert model.generate(inputs, zero, 3, batch_size=1) == model.generate(inputs, zero, 3)
-
-
-@pytest.mark.parametrize("family", VISION)
-def test_token_positions_mean_nothing_among_patches(family):
-    model = model_of(family)
-    with pytest.raises(HookPointError, match=r"holds patches of images, not tokens: position 'last'.*positions='all'"):
-        model.logits(inputs_of(model), ci.Ablate("projector.hook_out", positions="last"))
+    model.capture(inputs, [n for n in model.hook_points if not n.endswith(("hook_pattern", "hook_attn_scores"))])
 
 
 # What is left behind.
@@ -275,7 +76,7 @@ def test_an_error_inside_a_hook_comes_out_as_it_is_and_leaves_nothing(family, wa
     same(model.logits(inputs), before)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", LAWFUL)
 def test_an_error_in_a_later_generation_step_comes_out(family):
     model, calls = model_of(family), []
 
@@ -289,7 +90,7 @@ def test_an_error_in_a_later_generation_step_comes_out(family):
     assert calls[1:] == [1, 1]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", LAWFUL)
 def test_the_model_is_unchanged_by_everything(family):
     model, inputs = fresh(family), inputs_of(fresh(family))
     # A bare call leaves transformers' own hooks and Qwen2-VL's rope_deltas, so it comes before the state.
@@ -335,7 +136,7 @@ def test_a_hook_that_returns_another_shape_is_told_so():
 # Where calls come from.
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", LAWFUL)
 def test_two_threads_share_a_model(family):
     model, inputs = model_of(family), inputs_of(model_of(family))
     change = ci.Hook(STREAM, lambda x, _: x * 1.1)
@@ -372,3 +173,32 @@ def test_calls_work_under_gradients_and_inside_other_hooks():
     with torch.enable_grad():
         assert not model.logits(inputs, ci.Hook(STREAM, lambda x, _: x * 2)).requires_grad
         assert not model.capture(inputs, STREAM)["blocks.0.hook_resid_post"].requires_grad
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "qwen3_moe"])
+def test_scores_beyond_what_numbers_hold_hide_and_are_not_nan(family):
+    """Masked scores are as low as numbers go; padding sees nothing but them."""
+    model, inputs = model_of(family), inputs_of(model_of(family), "left")
+    scaled = ci.Hook("blocks.*.attn.hook_attn_scores", lambda x, _: 1.5 * x)
+    assert model.logits(inputs, scaled, positions="all").isfinite().all()
+
+    def hide_the_first(x, name):
+        return x.index_fill(-1, torch.tensor([0]), -torch.inf)
+
+    right = inputs_of(model, "right")
+    hidden = ci.Hook("blocks.1.attn.hook_attn_scores", hide_the_first)
+    pattern = model.capture(right, "blocks.1.attn.hook_pattern", "all", hidden)["blocks.1.attn.hook_pattern"]
+    assert not pattern[:, :, 1:, 0].any()
+    close(pattern.sum(-1), torch.ones_like(pattern.sum(-1)))
+
+
+def test_a_router_does_not_judge_itself_by_tokens_that_are_nan():
+    model, inputs = model_of("qwen3_moe"), inputs_of(model_of("qwen3_moe"), "right")
+
+    def first_row(x, name):
+        return x.index_fill(0, torch.tensor([0]), torch.nan)
+
+    acting = [ci.Hook("blocks.1.hook_resid_pre", first_row), ci.Hook("blocks.1.mlp.hook_router", lambda x, _: -x)]
+    logits = model.logits(inputs, acting)
+    close(logits[1:], model.logits(inputs, acting[1])[1:])
+    assert logits[0].isnan().all()

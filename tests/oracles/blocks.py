@@ -31,7 +31,7 @@ class Decoder:
         attn = "cross_attn" if is_cross(block) else "attn"
         heads = ["attn_scores", "pattern", "q", "z", "result"]
         heads += [letter for letter in "kv" if kind.qkv or hasattr(at(block, self.attn_of(block)), f"{letter}_proj")]
-        heads += ["out"] if kind.post_attn else []
+        heads += ["out"] if kind.post_attn or is_cross(block) else []
         mlp = ["pre", "post"] + (["pre_linear"] if kind.up or kind.gate_up else []) + (["out"] if kind.post_mlp else [])
         mlp = ["router"] if is_mixture(block) else mlp
         norms = ["ln1.hook_scale", "ln1.hook_normalized"]
@@ -79,7 +79,6 @@ class Decoder:
         if kind.ln2 is None:
             return [*handles, *self.attach_parallel(block, stem, seen)]
         handles += [remember(at(block, kind.ln2), seen, "mid"), self.attach_norm(at(block, kind.ln2), stem + "ln2")]
-        handles += [remember(block.per_layer_input_gate, seen, "late")] if kind.tail else []
         return [*handles, self.attach_stream(block, stem, seen)]
 
     def attach_norm(self, module, stem):
@@ -114,7 +113,7 @@ class Decoder:
         attention.TAPS[attn] = lambda what, x: taps(f"{stem}hook_{what}", x)
         o = at(attn, kind.o)
         handles += [taps.input(o, stem + "hook_z", taps.heads(n)), self.attach_result(o, stem + "hook_result", n)]
-        return [*handles, taps.output(attn, stem + "hook_out")] if kind.post_attn else handles
+        return [*handles, taps.output(attn, stem + "hook_out")] if kind.post_attn or cross else handles
 
     def attach_result(self, o, name, n):
         taps = self.taps
@@ -163,12 +162,10 @@ class Decoder:
         def hook(module, args, kwargs, output):
             old, pre = first(output), seen["pre"]
             mid = unchanged = seen["mid"].reshape(pre.shape)
-            late = seen["late"] if kind.tail else old
-            mlp_out, tail = late - mid, late
             mid = shifted(taps, stem + "hook_attn_out", mid, pre)
             mid = taps(stem + "hook_resid_mid", mid)
-            if mid is not unchanged:
-                mlp_out = self.second_half(module, mid, kwargs)
+            again = kind.tail or mid is not unchanged
+            mlp_out = self.second_half(module, mid, kwargs) if again else old - mid
             new_mlp = taps(stem + "hook_mlp_out", mlp_out)
             moved = mid is not unchanged or new_mlp is not mlp_out
             if kind.tail:

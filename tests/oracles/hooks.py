@@ -92,8 +92,8 @@ def called(hf, tensors):
 
 
 def with_positions(hf, tensors):
-    """The tensors, with positions of real tokens for GPT-2, which counts padding."""
-    if hf.config.model_type != "gpt2":
+    """The tensors, with positions of real tokens for models that count padding."""
+    if hf.config.model_type not in ("gpt2", "instructblip"):
         return tensors
     return {**tensors, "position_ids": (tensors["attention_mask"].cumsum(1) - 1).clamp(min=0)}
 

@@ -102,6 +102,7 @@ NETS = {
     "qwen3_vl_moe": Net(tower=PACKED),
     "glm4v": Net(block=GLM_BLOCK, tower=PACKED),
     "paligemma": Net(tower=CLIP, offset=1.0),
+    "paligemma:gemma2": Net(block=SANDWICH, tower=CLIP, offset=1.0),
     "gemma3": Net(block=SANDWICH, tower=CLIP, offset=1.0),
     "gemma4": Net(block=replace(SANDWICH, tail=True), tower=GEMMA4),
     "mllama": Net(tower=MLLAMA),
@@ -130,11 +131,11 @@ NETS = {
 
 
 def net(hf):
-    """The record of a model."""
+    """The record of a model: by its type, and that of its tower or its decoder."""
     config = hf.config
-    vision = getattr(config, "vision_config", None)
-    own = f"{config.model_type}:{vision.model_type}" if vision is not None else config.model_type
-    return NETS.get(own) or NETS[config.model_type]
+    parts = [getattr(config, name, None) for name in ("vision_config", "text_config")]
+    keys = [f"{config.model_type}:{part.model_type}" for part in parts if part is not None]
+    return next((NETS[key] for key in keys if key in NETS), None) or NETS[config.model_type]
 
 
 def at(module, path):

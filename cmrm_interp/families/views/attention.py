@@ -55,6 +55,8 @@ class Scores(View):
 
     def write(self, raw: AttentionCall, old: Tensor, new: Tensor, frame: Frame) -> AttentionCall:
         """Pattern and z moved by what the new scores change."""
+        # Padding sees nothing: all of its scores are as low as numbers go, and -inf would make it nan.
+        new = new.clamp(min=torch.finfo(new.dtype).min)
         before, after = (torch.softmax(s, -1, dtype=torch.float32).to(raw.pattern.dtype) for s in (old, new))
         return Pattern().write(raw, raw.pattern, raw.pattern + (after - before), frame)
 
@@ -82,13 +84,13 @@ class Result(View):
         return raw._replace(returned=replace_first(raw.returned, out))
 
     def _weight(self, frame: Frame) -> Float[Tensor, "d_heads d_model"]:
-        module = frame.modules[self.module]
-        if not module.weight.is_floating_point():
+        module, weight = frame.modules[self.module], frame.parameter(self.module)
+        if weight is None or not weight.is_floating_point():
             raise ModelError(
                 f"hook_result needs the weights of {self.module}, which are quantised: load the model without"
                 " quantisation, or use hook_z"
             )
-        return module.weight if isinstance(module, Conv1D) else module.weight.T
+        return weight if isinstance(module, Conv1D) else weight.T
 
 
 def _for_each_head(
