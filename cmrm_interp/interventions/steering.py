@@ -87,7 +87,7 @@ class ProjectOut(Intervention):
     def edit(self, x: Float[Tensor, "n *shape"], chosen: Chosen) -> Float[Tensor, "n *shape"]:
         """``x - alpha * V^T V x`` with the rows of V orthonormal."""
         rows = _basis(self.directions, x, chosen)
-        wide = x.to(torch.promote_types(x.dtype, rows.dtype))
+        wide = x.to(rows.dtype)
         return wide - self.alpha * ((wide @ rows.T) @ rows)
 
 
@@ -129,7 +129,7 @@ class Clamp(Intervention):
     def edit(self, x: Float[Tensor, "n *shape"], chosen: Chosen) -> Float[Tensor, "n *shape"]:
         """``x + (clamp(c) - c) u`` with ``c = x . u``."""
         unit = _basis(self.directions, x, chosen)
-        wide = x.to(torch.promote_types(x.dtype, unit.dtype))
+        wide = x.to(unit.dtype)
         # The basis of a single vector may point the other way; the bounds are about the vector itself.
         unit = unit * torch.sign(self.directions[chosen.hook].to(unit) @ unit[0])
         c = wide @ unit.T
@@ -156,9 +156,10 @@ def _basis(directions: Directions, x: Tensor, chosen: Chosen) -> Tensor:
     def _find() -> Tensor:
         tensor = directions[chosen.hook]
         check_shape(tensor.shape[-1:], x.shape[-1:], chosen.hook)
-        return basis(tensor, chosen.hook).to(x.device)
+        rows = basis(tensor, chosen.hook)
+        return rows.to(x.device, torch.promote_types(rows.dtype, x.dtype))
 
-    return chosen.once(("basis", id(directions), chosen.hook, x.device), _find)
+    return chosen.once(("basis", id(directions), chosen.hook, x.device, x.dtype), _find)
 
 
 def _check_alpha(alpha: float) -> None:
