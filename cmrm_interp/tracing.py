@@ -160,7 +160,7 @@ class Network:
             if name not in points:
                 raise HookPointError(f"{name!r} is only reached with an image, and no prompt of this batch has one")
             point = points[name]
-            wanted.update(point.view.needs)
+            wanted.update(_needs(points, point))
             if point.side == "attention":
                 self._need_eager(point)
                 # nnsight rewrites a forward when its source is first looked at: too late once the model is in it.
@@ -187,6 +187,12 @@ class Network:
     def envoy(self, path: str) -> Any:
         """The nnsight envoy of a module."""
         return self._envoys[path]
+
+
+def _needs(points: Mapping[str, Point], point: Point) -> Iterator[str]:
+    for name in point.view.needs:
+        yield name
+        yield from _needs(points, points[name])
 
 
 def _walk(

@@ -22,7 +22,7 @@ LAWFUL = tuple(family for family in FAMILIES if family not in TWINS)
 # They take no batch of prompts with different numbers of images: the package runs these apart.
 APART = ("paligemma", "paligemma2", "mllama", "blip_2", "instructblip")
 # Their random models choose the image token itself, which stands for nothing then.
-TALKS_IMAGES = ("llava_next", "glm4v")
+TALKS_IMAGES = ("llava_next", "glm4v", "pixtral", "deepseek_vl")
 SIDES = ("left", "right")
 STREAM = "blocks.*.hook_resid_post"
 # Sums in another order (padding, batch size, hooks) differ by so much in fp32: of the numbers, and of the largest.
@@ -37,7 +37,9 @@ def network(family, seed=0, eager=True, **config):
     if eager:
         hf.set_attn_implementation("eager")
     # End-of-sequence is one token of 52 and would end nearly every random generation.
-    hf.generation_config.eos_token_id = None
+    for part in (hf, getattr(hf, "language_model", None)):
+        if part is not None:
+            part.generation_config.eos_token_id = None
     return hf, processor
 
 

@@ -202,3 +202,10 @@ def test_a_router_does_not_judge_itself_by_tokens_that_are_nan():
     logits = model.logits(inputs, acting)
     close(logits[1:], model.logits(inputs, acting[1])[1:])
     assert logits[0].isnan().all()
+
+
+@pytest.mark.parametrize("name", ["hook_mlp_out", "hook_resid_mid"])
+def test_a_point_that_looks_back_at_another_that_looks_back_can_be_asked_for_alone(name):
+    model, inputs = model_of("mllama"), inputs_of(model_of("mllama"), kind="image")
+    every = model.capture(inputs, "blocks.1.*", "all")
+    same(model.capture(inputs, f"blocks.1.{name}", "all")[f"blocks.1.{name}"], every[f"blocks.1.{name}"])
