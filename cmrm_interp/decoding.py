@@ -93,6 +93,9 @@ class Settings:
         _check_copies(how["do_sample"], beams, answers)
         if not how["do_sample"]:
             how.update(dict.fromkeys(_SAMPLING))
+        if config.eos_token_id is not None:
+            # BLIP-2 generates with its language model, which has not been told where the whole model's answers end.
+            how.setdefault("eos_token_id", config.eos_token_id)
         pad = _padding(config, how)
         fixed = {**dict.fromkeys(_REFUSED), "return_dict_in_generate": False, "disable_compile": True}
         del fixed["custom_generate"], fixed["assistant_model"], fixed["past_key_values"], fixed["negative_prompt_ids"]

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from accelerate.utils import align_module_device
 
 from cmrm_interp.activations import Activations
 from cmrm_interp.axes import Float, Int, Tensor
@@ -364,11 +365,20 @@ class Model:
 
 def _hash_weights(family: str, hf: Any) -> str:
     total = hashlib.sha256(family.encode())
-    for name, parameter in hf.named_parameters():
+    for name, given in hf.named_parameters():
+        parameter = _brought_back(hf, name) if given.device.type == "meta" else given
         # bf16 is what most checkpoints hold, so that loading in another dtype gives the same hash.
         head = parameter.detach().flatten()[:256].to("cpu", torch.bfloat16).view(torch.int16)
         total.update(f"{name}{tuple(parameter.shape)}".encode() + head.numpy().tobytes())
     return total.hexdigest()[:16]
+
+
+def _brought_back(hf: Any, name: str) -> Tensor:
+    # accelerate keeps weights that are offloaded elsewhere, and puts them in their places for as long as it is asked.
+    path, _, own = name.rpartition(".")
+    module = hf.get_submodule(path)
+    with align_module_device(module):
+        return getattr(module, own).detach().clone()
 
 
 def _image_token(config: Any) -> int | None:

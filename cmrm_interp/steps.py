@@ -28,7 +28,8 @@ class Generation:
 
     Attributes:
         tokens: ids of the new tokens, padded on the right.
-        activations: ``batch step d_model`` a hook point (attention patterns ``batch head step key``), on the CPU.
+        activations: ``batch step d_model`` a hook point, on the CPU; attention patterns ``batch head step key``,
+            where keys that are not there yet are zero (a layer with a sliding window has the keys that it keeps).
         texts: the answers, or None for a model without a tokenizer.
     """
 

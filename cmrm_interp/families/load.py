@@ -58,6 +58,10 @@ def load_parts(source: Source, build: Build | None = None, **hf_kwargs: Any) -> 
         ModelError: it does not exist, is of no known family, or has no safetensors weights.
     """
     template = hf_kwargs.pop("chat_template", None)
+    if old := sorted({"load_in_4bit", "load_in_8bit"} & hf_kwargs.keys()):
+        raise ModelError(
+            f"{old[0]} is now part of a configuration: quantization_config=BitsAndBytesConfig({old[0]}=True)"
+        )
     if isinstance(source, tuple):
         parts = _given(*source)
     else:
@@ -142,6 +146,8 @@ def _weights(auto: Any, source: str, processor: Any, hf_kwargs: dict[str, Any]) 
         if "Unrecognized configuration class" in str(error):
             raise ModelError(f"{source!r} is no model that generates text (from images or not)") from error
         raise
+    except ImportError as error:
+        raise ModelError(f"{source!r} cannot be loaded as asked: {_short(error)}") from error
     except OSError as error:
         raise ModelError(
             f"no safetensors weights at {source!r} (pickled ones are never read): {_short(error)}"

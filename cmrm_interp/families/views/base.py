@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from accelerate.utils import align_module_device
+
 from cmrm_interp.axes import Tensor
 
 
@@ -34,6 +36,15 @@ class Frame:
     inputs: Mapping[str, Any]
     needed: frozenset[str] = frozenset()
     seen: dict[str, Tensor] = field(default_factory=dict)
+
+    def parameter(self, module: str, name: str = "weight") -> Tensor | None:
+        """A module's parameter, fetched from where accelerate has offloaded it; None if it has none."""
+        owner = self.modules[module]
+        found = getattr(owner, name, None)
+        if found is None or found.device.type != "meta":
+            return found
+        with align_module_device(owner):
+            return getattr(owner, name).detach()
 
 
 class View(ABC):

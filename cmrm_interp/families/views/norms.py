@@ -36,7 +36,7 @@ class Norm:
 
     def gain(self, frame: Frame) -> Tensor | float:
         """The learned gain."""
-        weight = getattr(frame.modules[self.module], "weight", None)
+        weight = frame.parameter(self.module)
         return 1.0 if weight is None else weight + self.gain_offset
 
 

@@ -99,7 +99,7 @@ class Scaled(View):
         return replace_first(raw, first(raw) + (new - old) / gate)
 
     def _gate(self, frame: Frame) -> Tensor:
-        gate = getattr(frame.modules[self.gate], self.name)
+        gate: Any = frame.parameter(self.gate, self.name)
         return gate.tanh() if self.tanh else gate
 
 
