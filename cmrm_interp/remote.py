@@ -3,8 +3,22 @@
 Visits (interventions and captures) are sent as values, together with the source of this package, because a server
 has nnsight, torch and transformers and not this package. On the far side they walk the model as they do here.
 
-``remote="local"`` sends everything through nnsight's serialisation and runs it in this process; ``remote=True``
-asks NDIF, ``remote="https://..."`` another server of the same kind.
+``remote="local"`` sends everything through nnsight's serialisation and runs it in this process (weights are loaded
+at the first call); ``remote=True`` asks NDIF, ``remote="https://..."`` another server of the same kind. A server must
+serve this model under the task ``image-text-to-text`` (``text-generation`` for a text decoder).
+
+`logits`, `capture`, `generate`, `generate_tokens` and `generate_with_capture` give what they give here. What is
+different:
+
+* Functions given to `Hook` and `Gate` run elsewhere: what they return counts, what they write into lists of the
+  caller stays there.
+* Refused: streaming, ``seed=``, ``stop_strings=``, streamers, and several rows a prompt together with interventions.
+  Sampling draws from the server's generator.
+* The self-check is left out, and directions know the model by name and revision, not by weights: those made where
+  the weights are need `Directions.transfer`.
+* NDIF may run this code beside the model or in a process of its own without the weights. There, hook points that
+  are worked out with weights cannot be used: ``attn.hook_result``, and writes to a norm's ``hook_normalized`` and
+  ``hook_scale``.
 """
 
 import hashlib
@@ -123,7 +137,7 @@ class RemoteNetwork(Network):
         for mine, theirs in zip(kept, box, strict=True):
             mine.clear()
             mine.extend(theirs) if isinstance(mine, list) else mine.update(theirs)
-        return result if result.numel() else None
+        return None if result is None or not result.numel() else result
 
 
 @dataclass

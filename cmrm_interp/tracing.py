@@ -92,9 +92,15 @@ class Network:
             needed = frozenset(name for place in plan for point in place.points for name in point.view.needs)
             frame = Frame(self.modules, inputs, needed)
             # nnsight reads these blocks from source: they cannot share one ``with`` and stay a single plain line.
-            with self._envoy.trace(fn=call) as tracer:  # noqa: SIM117
-                with tracer.invoke():
-                    _walk(self, tracer, plan, visits, frame, how)
+            try:
+                with self._envoy.trace(fn=call) as tracer:  # noqa: SIM117
+                    with tracer.invoke():
+                        _walk(self, tracer, plan, visits, frame, how)
+            except OutOfOrderError as error:
+                raise ModelError(
+                    f"the modules that the map of family {self.family.name!r} names are not met in the order of its"
+                    f" hook points: {str(error).splitlines()[0]}"
+                ) from error
 
     def weights_version(self) -> int:
         """A number that changes when weights are changed in place (training, loading a state dict)."""
@@ -277,7 +283,8 @@ def _attention_call(envoy: Any) -> Any:
     names = [name for name in envoy.source.names if name.startswith("attention_interface_")]
     if not names:
         raise ModelError(f"{envoy.path}: its attention does not go through transformers' attention interface")
-    return envoy.source.node(names[-1])
+    # By attribute, which the far side of a remote run has, too.
+    return getattr(envoy.source, names[-1])
 
 
 @contextmanager
