@@ -171,7 +171,8 @@ def _run(network: Network, encoder: Encoder, trial: Trial) -> dict[str, Tensor]:
                 split = split.clone()
                 for row in changed[name]:
                     split[row] = _bent(split[row], name)
-            seen[name] = split
+            # A model may change what it is given in place.
+            seen[name] = split.clone()
             return split.flatten(0, 1) if name in changed else None
 
         return _change

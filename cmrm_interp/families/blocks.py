@@ -94,7 +94,8 @@ def _attention_points(block: Block) -> Iterator[Point]:
     n_heads, _ = block.heads
     yield from _projections(block)
     if kind.pattern:
-        yield Point(f"{name}.hook_attn_scores", attn, "attention", Scores())
+        if kind.scores:
+            yield Point(f"{name}.hook_attn_scores", attn, "attention", Scores())
         yield Point(f"{name}.hook_pattern", attn, "attention", Pattern())
     if kind.o is not None:
         yield Point(f"{name}.hook_z", block.at(kind.o), "input", Heads(n_heads))

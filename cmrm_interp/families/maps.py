@@ -41,7 +41,7 @@ class Gate:
     """A learned factor of what a block adds to the stream.
 
     Attributes:
-        name: of the parameter, on the block.
+        name: of the parameter, on the block; or of a plain number (Granite's residual multiplier).
         tanh: whether it goes through tanh.
     """
 
@@ -65,6 +65,7 @@ class BlockMap:
         parallel: whether attention and MLP read the same stream (Cohere), so that there is no ``resid_mid``.
         flat_mlp: whether rows and positions are joined inside the MLP.
         pattern: whether its attention is a call of transformers' attention function, which gives scores and pattern.
+        scores: whether that pattern is a softmax of the scores, so that these can be written (no attention sinks).
         cross: whether it attends to the image and is left out without one (Mllama).
         attn_gate: factor of what attention adds.
         gated_mlp: whether the MLP's output is gated or masked before it is added.
@@ -91,6 +92,7 @@ class BlockMap:
     parallel: bool = False
     flat_mlp: bool = False
     pattern: bool = True
+    scores: bool = True
     cross: bool = False
     attn_gate: Gate | None = None
     gated_mlp: bool = False

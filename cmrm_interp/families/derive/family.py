@@ -1,7 +1,7 @@
 """The map of a whole model."""
 
 import inspect
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,13 +13,13 @@ from cmrm_interp.errors import ModelError
 from cmrm_interp.families.derive import names
 from cmrm_interp.families.derive.block import Underivable, block_map, watched
 from cmrm_interp.families.derive.layout import AnyLayout
-from cmrm_interp.families.derive.record import Call, alike, record
+from cmrm_interp.families.derive.record import Record, alike, record
 from cmrm_interp.families.layouts import Layout, Sized
 from cmrm_interp.families.maps import BlockMap, FamilyMap, VisionBlockMap, VisionMap
 from cmrm_interp.families.norms import norm_of
 from cmrm_interp.families.views import Loose, Packed, Shape
 
-N_TOKENS = 5
+N_ROWS, N_TOKENS = 2, 5
 
 
 def derive(hf: Any, source: str) -> FamilyMap:
@@ -39,12 +39,15 @@ def derive(hf: Any, source: str) -> FamilyMap:
     decoder, layers = stack.rpartition(".")[::2]
     kind = hf.config.model_type
     plain = FamilyMap(kind, (kind,), decoder, layers=layers, blocks=(), shares_prefix=False)
-    alone, calls = _run(hf, plain, stack, faults)
-    family = replace(plain, alone=alone, **_ends(hf, decoder, faults))
-    if calls:
-        family = replace(family, norm=_last_norm(decoder, calls) or family.norm)
-        blocks = _blocks(hf, stack, calls, faults)
-        family = replace(family, blocks=blocks, gain_offset=_gain_offset(family, hf, calls), state=_state(hf))
+    ends = _ends(hf, decoder, faults)
+    alone, seen = _run(hf, replace(plain, **ends), stack, faults)
+    family = replace(plain, alone=alone, **ends)
+    if seen.calls:
+        family = replace(family, norm=_last_norm(family, hf, seen))
+        faults += _called_again(family, seen)
+        blocks = _blocks(hf, stack, seen, faults)
+        family = replace(family, blocks=blocks, gain_offset=_gain_offset(family, hf, seen), state=_state(hf))
+        family = _with_positions(family, seen)
     if faults:
         raise _error(hf, source, faults)
     return replace(family, vision=_vision(hf, stack), mrope=bool(family.state))
@@ -97,7 +100,7 @@ def _stack(hf: Any, faults: list[str]) -> str | None:
 def _ends(hf: Any, decoder: str, faults: list[str]) -> dict[str, Any]:
     below = hf.get_submodule(decoder)
     embed, head = names.path_of(hf, hf.get_input_embeddings()), names.path_of(hf, hf.get_output_embeddings())
-    norm = [name for name, module in below.named_children() if names.is_norm(name, module)]
+    norm = _norms(below)
     if embed is None or not embed.startswith(f"{decoder}."):
         faults.append("the token embedding below the decoder (FamilyMap(embed=...))")
     if head is None:
@@ -105,7 +108,9 @@ def _ends(hf: Any, decoder: str, faults: list[str]) -> dict[str, Any]:
     if not norm:
         faults.append("the norm after the last block (FamilyMap(norm=...))")
     positions = names.child(below, names.EMBED_POSITIONS)
-    learned = positions is not None and type(below.get_submodule(positions)) is nn.Embedding
+    learned = (
+        positions is not None and type(below.get_submodule(positions)) is nn.Embedding and "position_ids" in _taken(hf)
+    )
     return {
         "embed": (embed or "").removeprefix(f"{decoder}."),
         "unembed": head or "",
@@ -115,13 +120,16 @@ def _ends(hf: Any, decoder: str, faults: list[str]) -> dict[str, Any]:
     }
 
 
-def _run(hf: Any, family: FamilyMap, stack: str, faults: list[str]) -> tuple[str | None, dict[str, Call]]:
-    blocks = hf.get_submodule(stack)
-    paths = [path for i, block in enumerate(blocks) for path in watched(block, f"{stack}.{i}")]
+def _run(hf: Any, family: FamilyMap, stack: str, faults: list[str]) -> tuple[str | None, Record]:
+    paths = [path for i, block in enumerate(hf.get_submodule(stack)) for path in watched(block, f"{stack}.{i}")]
     below = hf.get_submodule(family.decoder)
-    paths += [f"{family.decoder}.{name}" for name, module in below.named_children() if names.is_norm(name, module)]
-    ids = torch.randint(3, hf.config.get_text_config().vocab_size, (1, N_TOKENS), generator=_seeded())
+    paths += [_below(family, name) for name in _norms(below)]
+    paths += [_below(family, name) for name in (family.embed, family.pos_embed) if name]
+    paths += [family.unembed] if family.unembed else []
+    ids = torch.randint(3, hf.config.get_text_config().vocab_size, (N_ROWS, N_TOKENS), generator=_seeded())
     tensors = {"input_ids": _plain(ids, hf).to(hf.device), "attention_mask": torch.ones_like(ids).to(hf.device)}
+    if family.positions:
+        tensors["position_ids"] = torch.arange(N_TOKENS, device=hf.device).expand(N_ROWS, -1)
     problem: Exception | None = None
     for part, model in _callable_parts(hf):
         try:
@@ -129,7 +137,25 @@ def _run(hf: Any, family: FamilyMap, stack: str, faults: list[str]) -> tuple[str
         except (TypeError, ValueError, RuntimeError, AttributeError) as error:
             problem = error
     faults.append(f"how a prompt without an image is run ({type(problem).__name__}: {problem}) (FamilyMap(alone=...))")
-    return None, {}
+    return None, Record()
+
+
+def _called_again(family: FamilyMap, seen: Record) -> Iterator[str]:
+    for what, path in (("embed", _below(family, family.embed)), ("norm", _below(family, family.norm))):
+        call = seen.calls.get(path)
+        if call is not None and call.times > 1:
+            yield f"a module that is the {what} alone: {path} is called {call.times} times in one pass"
+
+
+def _with_positions(family: FamilyMap, seen: Record) -> FamilyMap:
+    """Without a hook point at positions that are one row for all prompts."""
+    call = seen.calls.get(_below(family, family.pos_embed)) if family.pos_embed else None
+    kept = call is not None and call.returned is not None and call.times == 1 and call.returned.shape[0] == N_ROWS
+    return family if kept else replace(family, pos_embed=None)
+
+
+def _below(family: FamilyMap, name: str) -> str:
+    return f"{family.decoder}.{name}".lstrip(".")
 
 
 def _callable_parts(hf: Any) -> list[tuple[str | None, Any]]:
@@ -146,27 +172,59 @@ def _plain(ids: Tensor, hf: Any) -> Tensor:
     return torch.where(torch.isin(ids, known), usable[:N_TOKENS][None], ids)
 
 
-def _blocks(hf: Any, stack: str, calls: Mapping[str, Call], faults: list[str]) -> tuple[BlockMap, ...]:
+def _blocks(hf: Any, stack: str, seen: Record, faults: list[str]) -> tuple[BlockMap, ...]:
+    text = hf.config.get_text_config()
+    heads = (text.num_attention_heads, getattr(text, "num_key_value_heads", None) or text.num_attention_heads)
     kinds: list[BlockMap] = []
     for i, block in enumerate(hf.get_submodule(stack)):
         try:
-            kind = block_map(block, f"{stack}.{i}", calls)
+            kind = block_map(block, f"{stack}.{i}", seen, heads)
         except Underivable as fault:
             faults.append(str(fault))
             continue
-        kinds += [] if kind in kinds else [kind]
-    # A block is the first kind whose modules it has, so the kinds with most modules come first.
-    return tuple(sorted(kinds, key=lambda kind: -len(kind.modules)))
+        kinds.append(kind)
+    return () if len(kinds) < len(hf.get_submodule(stack)) else _one_kind_each(kinds, hf.get_submodule(stack))
 
 
-def _last_norm(decoder: str, calls: Mapping[str, Call]) -> str | None:
-    below = [(call.order, path.removeprefix(f"{decoder}.")) for path, call in calls.items()]
-    return max(((order, name) for order, name in below if "." not in name), default=(0, None))[1]
+def _one_kind_each(kinds: Sequence[BlockMap], blocks: nn.ModuleList) -> tuple[BlockMap, ...]:
+    """Kinds in an order in which each block is the first whose modules it has."""
+    for _ in kinds:
+        # The kinds with most modules come first.
+        found = sorted(dict.fromkeys(kinds), key=lambda kind: -len(kind.modules))
+        first = [next(k for k in found if _has(block, k)) for block in blocks]
+        if all(taken == kind for taken, kind in zip(first, kinds, strict=True)):
+            return tuple(found)
+        # What was proved in one of two blocks of the same modules, and not in the other, is left out of both.
+        both = {kind: _common(kind, taken) for taken, kind in zip(first, kinds, strict=True)}
+        both |= {taken: both[kind] for taken, kind in zip(first, kinds, strict=True) if taken != kind}
+        kinds = [both[kind] for kind in kinds]
+    return tuple(dict.fromkeys(kinds))
 
 
-def _gain_offset(family: FamilyMap, hf: Any, calls: Mapping[str, Call]) -> float:
-    path = f"{family.decoder}.{family.norm}"
-    modules, call = dict(hf.named_modules()), calls.get(path)
+def _has(block: nn.Module, kind: BlockMap) -> bool:
+    paths = {path for path, _ in block.named_modules()}
+    return paths.issuperset(kind.modules)
+
+
+def _common(a: BlockMap, b: BlockMap) -> BlockMap:
+    optional = ("q", "k", "v", "qkv", "o", "gate", "up", "gate_up", "down", "router", "pattern", "scores")
+    unequal = [name for name in optional if getattr(a, name) != getattr(b, name)]
+    return replace(a, **{name: False if name in ("pattern", "scores") else None for name in unequal})
+
+
+def _norms(below: nn.Module) -> list[str]:
+    return [name for name, module in below.named_children() if names.is_norm(name, module)]
+
+
+def _last_norm(family: FamilyMap, hf: Any, seen: Record) -> str:
+    order = {name: seen.calls[_below(family, name)].order for name in _norms(hf.get_submodule(family.decoder))
+             if _below(family, name) in seen.calls}  # fmt: skip
+    return max(order, key=lambda name: order[name], default=family.norm)
+
+
+def _gain_offset(family: FamilyMap, hf: Any, seen: Record) -> float:
+    path = _below(family, family.norm)
+    modules, call = dict(hf.named_modules()), seen.calls.get(path)
     if call is None or call.given is None or getattr(modules.get(path), "weight", None) is None:
         return 0.0
     norm = norm_of(path, modules, 0.0)

@@ -15,6 +15,10 @@ GATE, UP, GATE_UP = ("gate_proj", "w1"), ("up_proj", "w3"), ("gate_up_proj",)
 PLAIN = ("fc1", "c_fc", "dense_h_to_4h", "fc_in", "linear_fc1", "linear_1", "wi", "lin1", "up_proj")
 DOWN = ("down_proj", "fc2", "c_proj", "w2", "dense_4h_to_h", "fc_out", "linear_fc2", "linear_2", "wo", "lin2")
 ROUTER = ("gate", "router")
+# Parts of attention and MLP whose calls are looked at.
+PARTS = frozenset((*QUERY, *KEY, *VALUE, *OUT, *FUSED, *GATE, *UP, *GATE_UP, *PLAIN, *DOWN, *ROUTER))
+# What has no say in what a block computes.
+NOTHING = (nn.Dropout, nn.Identity)
 EMBED_POSITIONS = ("wpe", "embed_positions", "position_embeddings", "position_embedding", "embed_pos")
 TOWERS = ("vision_tower", "visual", "vision_model", "vision_encoder", "vision_embed_tokens", "vision_backbone")
 PROJECTORS = (

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import torch
 from accelerate.utils import align_module_device
 
 from cmrm_interp.axes import Tensor
@@ -38,9 +39,11 @@ class Frame:
     seen: dict[str, Tensor] = field(default_factory=dict)
 
     def parameter(self, module: str, name: str = "weight") -> Tensor | None:
-        """A module's parameter, fetched from where accelerate has offloaded it; None if it has none."""
+        """A module's parameter (or number), fetched from where accelerate has offloaded it; None if it has none."""
         owner = self.modules[module]
         found = getattr(owner, name, None)
+        if isinstance(found, float):
+            return torch.tensor(found)
         if found is None or found.device.type != "meta":
             return found
         with align_module_device(owner):
