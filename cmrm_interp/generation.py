@@ -176,7 +176,8 @@ class _Without(Intervention):
 
 def _sees_first(network: Network) -> bool:
     # transformers' generate runs the vision side of such models once, before it makes several rows of a prompt.
-    return "mm_encoder_outputs" in inspect.signature(network.hf.forward).parameters
+    takes = "mm_encoder_outputs" in inspect.signature(network.hf.forward).parameters
+    return takes and getattr(network.hf.base_model, "get_image_features", None) is not None
 
 
 def repeated(batch: Batch, copies: int) -> Batch:

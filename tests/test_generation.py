@@ -11,6 +11,7 @@ from cmrm_interp.errors import InputError, ModelError
 from cmrm_interp.streaming import _Answers
 from tests.oracles import hooks as oracle
 from tests.support import (
+    APART,
     FAMILIES,
     STREAM,
     TEXTS,
@@ -429,6 +430,16 @@ def test_pieces_joined_are_the_answers(family, batch_size):
     assert len(pieces) > 3 or family not in CORE
     if batch_size == 1:
         assert [p.row for p in pieces] == sorted(p.row for p in pieces)
+
+
+@pytest.mark.parametrize("family", APART)
+def test_rows_that_are_run_apart_keep_their_places(family):
+    model = model_of(family)
+    inputs, acting = inputs_of(model, kind="apart"), ci.Subtract(vectors(model))
+    wanted = model.generate(inputs, acting, 4)
+    pieces = list(model.stream_generate(inputs, acting, 4))
+    assert ["".join(p for p in pieces if p.row == row) for row in range(3)] == wanted
+    assert model.generate_with_capture(inputs, STREAM, acting, 4).texts == wanted
 
 
 def test_pieces_of_several_answers_a_prompt():

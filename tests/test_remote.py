@@ -13,7 +13,9 @@ from nnsight.tracing.tracer import save
 from nnsight.tracing.util import push
 
 import cmrm_interp as ci
-from cmrm_interp.errors import InputError, ModelError
+from cmrm_interp.errors import HookPointError, InputError, ModelError
+from cmrm_interp.positions import find
+from cmrm_interp.remote import told
 from tests.support import STREAM, TEXTS, close, network, picture, same
 
 FAMILIES = ("llava", "llama")
@@ -84,7 +86,7 @@ def acting(model):
     own = ci.Directions({"blocks.2.hook_attn_out": torch.randn(3, model.d_model, generator=generator)}, rows="batch")
     return [
         ci.Subtract(v, 0.3),
-        ci.Add(own, positions=ci.find("a") if hasattr(ci, "find") else -1),
+        ci.Add(own, positions=find("a")),
         ci.ProjectOut(v, 0.5, layers=1),
         ci.Hook("blocks.*.hook_mlp_out", lambda x, name: x * 1.3),
         ci.Gate(lambda x: x[:, 0] > 0, ci.Add(v, 0.2, layers=-1)),
@@ -171,3 +173,21 @@ def test_an_error_elsewhere_comes_back(models):
 def test_a_model_that_is_here_cannot_be_elsewhere():
     with pytest.raises(ModelError, match=r"remote= needs a hub id or folder: the model given is already here"):
         ci.load(network("llama"), remote="local")
+
+
+def test_a_language_model_alone_is_called_here_only(tmp_path):
+    hf, processor = network("blip_2")
+    hf.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    model = ci.load(tmp_path, remote="local")
+    with pytest.raises(ModelError, match=r"blip_2 runs without an image only where its weights are: leave remote= out"):
+        model.logits(model.prepare(TEXTS))
+
+
+def test_tokens_that_are_sent_know_what_was_asked_of_them_and_no_more():
+    hf, processor = network("llama")
+    tokens = ci.load((hf, processor)).prepare(TEXTS).batch(slice(0, 3)).tokens
+    sent = told(tokens, [find("a")])
+    assert [row.text for row in sent.texts] == [row.text for row in tokens.texts]
+    with pytest.raises(HookPointError, match=r"knows of the tokens what positions= asks alone"):
+        sent.id_of("<pad>")
