@@ -125,7 +125,9 @@ def _trials(network: Network, encoder: Encoder, every_layer: bool) -> list[Trial
     text = [name for name in network.points if not network.needs_image(name) and _readable(network, name)]
     sizes = stack_sizes(list(network.points))
     layers = {stack: list(range(n)) if every_layer else spread_layers(n) for stack, n in sizes.items()}
-    plain = (*ends(text, vision=False), *rows(text, "blocks", layers["blocks"]))
+    # Without an image these blocks are left out.
+    skipped = sorted({int(n.split(".")[1]) for n in network.points if ".cross_attn." in n})
+    plain = (*ends(text, vision=False), *rows(text, "blocks", [i for i in layers["blocks"] if i not in skipped]))
     trials = [Trial(plain)]
     if network.family.vision is None or not encoder.can_see:
         return trials
@@ -133,7 +135,6 @@ def _trials(network: Network, encoder: Encoder, every_layer: bool) -> list[Trial
     stacks = [stack for stack in sizes if stack != "blocks"]
     looking = (*ends(seen, vision=True), *(row for s in stacks for row in rows(seen, s, layers[s])))
     trials.append(Trial(looking, image=True, vision=True))
-    skipped = sorted({int(n.split(".")[1]) for n in network.points if ".cross_attn." in n})
     if skipped:
         names = [name for name in network.points if _readable(network, name)]
         chosen = skipped if every_layer else [skipped[i] for i in spread_layers(len(skipped))]
@@ -188,7 +189,9 @@ def _bent(x: Tensor, name: str) -> Tensor:
     if name.endswith((".hook_scale", ".hook_pattern")):
         return (x * (1 + 0.5 * noise.sigmoid())).to(x.dtype)
     # A model may have single values that are far larger than all others; masked scores are as low as numbers go.
-    size = x.float().abs().clamp(max=1e4).median().clamp(min=1e-3, max=10)
+    # And most of what comes out of a ReLU is zero.
+    sizes = x.float().abs().clamp(max=1e4)
+    size = sizes[sizes > 0].median().clamp(min=1e-3, max=10) if bool(sizes.any()) else 1e-3
     return (x.float() + size * noise).to(x.dtype)
 
 
