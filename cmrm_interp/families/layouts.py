@@ -89,7 +89,7 @@ class EachImage(Layout):
 
     def select(self, tensors: Mapping[str, Tensor], pictures: Sequence[Picture], rows: slice) -> dict[str, Tensor]:
         """Rows of every input."""
-        first, last = _of_rows(pictures, rows)
+        first, last = within(pictures, rows)
         return {name: tensors[name][first:last] for name in self.pixels if name in tensors}
 
 
@@ -106,7 +106,7 @@ class Grids(Layout):
 
     def select(self, tensors: Mapping[str, Tensor], pictures: Sequence[Picture], rows: slice) -> dict[str, Tensor]:
         """Patches and grids."""
-        first, last = _of_rows(pictures, rows)
+        first, last = within(pictures, rows)
         pixels, grid = self.pixels
         ends = [0, *tensors[grid].prod(-1).cumsum(0).tolist()]
         return {pixels: tensors[pixels][ends[first] : ends[last]], grid: tensors[grid][first:last]}
@@ -155,7 +155,7 @@ class AnyResolution(EachImage):
 
     def select(self, tensors: Mapping[str, Tensor], pictures: Sequence[Picture], rows: slice) -> dict[str, Tensor]:
         """Rows of every input; there is one number of images for each prompt that has some."""
-        first, last = _of_rows(pictures, rows)
+        first, last = within(pictures, rows)
         out = {name: tensors[name][first:last] for name in self.pixels[:2]}
         for name in self.pixels[2:]:
             having = sorted({picture.row for picture in pictures})
@@ -205,7 +205,7 @@ class Crops(Layout):
 
     def select(self, tensors: Mapping[str, Tensor], pictures: Sequence[Picture], rows: slice) -> dict[str, Tensor]:
         """Crops of the rows."""
-        first, last = _of_rows(pictures, rows)
+        first, last = within(pictures, rows)
         start = sum(p.crops for p in pictures[:first])
         stop = start + sum(p.crops for p in pictures[first:last])
         return {name: tensors[name][start:stop] for name in self.pixels if name in tensors}
@@ -294,6 +294,7 @@ def _run_numbers(joined: Bool[Tensor, "batch pos"]) -> Int[Tensor, "batch pos"]:
     return starts.long().cumsum(1)
 
 
-def _of_rows(pictures: Sequence[Picture], rows: slice) -> tuple[int, int]:
+def within(pictures: Sequence[Picture], rows: slice) -> tuple[int, int]:
+    """Numbers of the first picture in some rows, and of the one behind the last."""
     chosen = [number for number, picture in enumerate(pictures) if rows.start <= picture.row < rows.stop]
     return (chosen[0], chosen[-1] + 1) if chosen else (0, 0)

@@ -32,18 +32,17 @@ def derive(hf: Any, source: str) -> FamilyMap:
     Raises:
         ModelError: parts that no convention finds; the message names each, and shows the map to pass.
     """
-    faults: list[str] = []
-    stack = _stack(hf, faults)
+    faults: list[str] = _unlike(hf)
+    stack = None if faults else _stack(hf, faults)
     if stack is None:
         raise _error(hf, source, faults)
-    decoder, layers = stack.rpartition(".")[::2]
-    kind = hf.config.model_type
-    plain = FamilyMap(kind, (kind,), decoder, layers=layers, blocks=(), shares_prefix=False)
-    ends = _ends(hf, decoder, faults)
-    alone, seen = _run(hf, replace(plain, **ends), stack, faults)
-    family = replace(plain, alone=alone, **ends)
+    kind, decoder = hf.config.model_type, _joint(hf, stack)
+    family = FamilyMap(kind, (kind,), decoder, blocks=(), shares_prefix=False)
+    family = replace(family, **_ends(hf, decoder, stack, faults))
+    alone, seen = _run(hf, family, stack, faults)
+    family = replace(family, alone=alone)
     if seen.calls:
-        family = replace(family, norm=_last_norm(family, hf, seen))
+        family = replace(family, norm=_last_norm(family, stack, seen))
         faults += _called_again(family, seen)
         blocks = _blocks(hf, stack, seen, faults)
         family = replace(family, blocks=blocks, gain_offset=_gain_offset(family, hf, seen), state=_state(hf))
@@ -87,54 +86,98 @@ def _lying(vision: VisionMap) -> list[dict[str, Any]]:
     return found
 
 
+def _unlike(hf: Any) -> list[str]:
+    """Why a model is none that hook points can be found in."""
+    if getattr(hf.config, "is_encoder_decoder", False):
+        return ["one stack of decoder blocks: it is an encoder and a decoder, whose streams have no common names"]
+    text = hf.config.get_text_config()
+    sizes = [name for name in ("num_hidden_layers", "num_attention_heads", "hidden_size", "vocab_size")
+             if not isinstance(getattr(text, name, None), int)]  # fmt: skip
+    return [f"{name} in its text configuration ({type(text).__name__})" for name in sizes]
+
+
 def _stack(hf: Any, faults: list[str]) -> str | None:
-    decoder, n = hf.get_decoder(), hf.config.get_text_config().num_hidden_layers
-    prefix = names.path_of(hf, decoder)
-    for path, module in names.stacks(decoder, prefix or ""):
-        if len(module) == n and any(names.is_attention(*item) for block in module for item in block.named_children()):
-            return path
-    faults.append(f"the list of its {n} decoder blocks (FamilyMap(decoder=..., layers=...))")
+    """Path of the list of decoder blocks: the one of its length that a prompt without an image runs through."""
+    n = getattr(hf.config.get_text_config(), "num_hidden_layers", None)
+    found = [path for path, module in names.stacks(hf, "") if len(module) == n and _has_attention(module)]
+    inner = names.path_of(hf, hf.get_decoder())
+    # What is asked first is what the model itself calls its decoder.
+    found.sort(key=lambda path: (not (inner and path.startswith(f"{inner}.")), _is_tower(path)))
+    if len(found) > 1:
+        _, seen = _recorded(hf, [f"{path}.0" for path in found], _prompt(hf), [])
+        found = [path for path in found if f"{path}.0" in seen.calls] or found
+    if found:
+        return found[0]
+    faults.append(f"the list of its {n} decoder blocks (FamilyMap(decoder=..., layers=...)): each needs an attention")
     return None
 
 
-def _ends(hf: Any, decoder: str, faults: list[str]) -> dict[str, Any]:
-    below = hf.get_submodule(decoder)
+def _has_attention(blocks: nn.ModuleList) -> bool:
+    return any(names.is_attention(*item) for block in blocks for item in block.named_children())
+
+
+def _is_tower(path: str) -> bool:
+    return any(part in names.TOWERS for part in path.split("."))
+
+
+def _joint(hf: Any, stack: str) -> str:
+    """The module that holds both the blocks and the token embedding."""
+    embed = names.path_of(hf, hf.get_input_embeddings()) or stack
+    parts: list[str] = []
+    for a, b in zip(stack.split(".")[:-1], embed.split(".")[:-1], strict=False):
+        if a != b:
+            break
+        parts.append(a)
+    return ".".join(parts) or stack.rpartition(".")[0]
+
+
+def _ends(hf: Any, decoder: str, stack: str, faults: list[str]) -> dict[str, Any]:
+    below = hf.get_submodule(stack.rpartition(".")[0])
+    inside = stack.rpartition(".")[0].removeprefix(decoder).lstrip(".")
     embed, head = names.path_of(hf, hf.get_input_embeddings()), names.path_of(hf, hf.get_output_embeddings())
     norm = _norms(below)
     if embed is None or not embed.startswith(f"{decoder}."):
         faults.append("the token embedding below the decoder (FamilyMap(embed=...))")
+        embed = None
     if head is None:
         faults.append("the head that gives logits (FamilyMap(unembed=...))")
     if not norm:
         faults.append("the norm after the last block (FamilyMap(norm=...))")
     positions = names.child(below, names.EMBED_POSITIONS)
-    learned = (
-        positions is not None and type(below.get_submodule(positions)) is nn.Embedding and "position_ids" in _taken(hf)
-    )
+    learned = positions is not None and type(below.get_submodule(positions)) is nn.Embedding
     return {
+        "layers": stack.removeprefix(f"{decoder}."),
         "embed": (embed or "").removeprefix(f"{decoder}."),
         "unembed": head or "",
-        "norm": norm[-1] if norm else "",
-        "pos_embed": positions,
-        "positions": learned,
+        "norm": f"{inside}.{norm[-1]}".lstrip(".") if norm else "",
+        "pos_embed": f"{inside}.{positions}".lstrip(".") if positions else None,
+        "positions": learned and "position_ids" in _taken(hf),
     }
 
 
 def _run(hf: Any, family: FamilyMap, stack: str, faults: list[str]) -> tuple[str | None, Record]:
     paths = [path for i, block in enumerate(hf.get_submodule(stack)) for path in watched(block, f"{stack}.{i}")]
-    below = hf.get_submodule(family.decoder)
-    paths += [_below(family, name) for name in _norms(below)]
+    above = stack.rpartition(".")[0]
+    paths += [f"{above}.{name}" for name in _norms(hf.get_submodule(above))]
     paths += [_below(family, name) for name in (family.embed, family.pos_embed) if name]
     paths += [family.unembed] if family.unembed else []
-    ids = torch.randint(3, hf.config.get_text_config().vocab_size, (N_ROWS, N_TOKENS), generator=_seeded())
-    tensors = {"input_ids": _plain(ids, hf).to(hf.device), "attention_mask": torch.ones_like(ids).to(hf.device)}
+    tensors = _prompt(hf)
     if family.positions:
         tensors["position_ids"] = torch.arange(N_TOKENS, device=hf.device).expand(N_ROWS, -1)
+    return _recorded(hf, paths, tensors, faults)
+
+
+def _prompt(hf: Any) -> dict[str, Tensor]:
+    ids = torch.randint(3, hf.config.get_text_config().vocab_size, (N_ROWS, N_TOKENS), generator=_seeded())
+    return {"input_ids": _plain(ids, hf).to(hf.device), "attention_mask": torch.ones_like(ids).to(hf.device)}
+
+
+def _recorded(hf: Any, paths: list[str], tensors: dict[str, Tensor], faults: list[str]) -> tuple[str | None, Record]:
     problem: Exception | None = None
     for part, model in _callable_parts(hf):
         try:
             return part, record(hf, paths, model, tensors)
-        except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+        except (TypeError, ValueError, RuntimeError, AttributeError, KeyError, IndexError) as error:
             problem = error
     faults.append(f"how a prompt without an image is run ({type(problem).__name__}: {problem}) (FamilyMap(alone=...))")
     return None, Record()
@@ -216,10 +259,13 @@ def _norms(below: nn.Module) -> list[str]:
     return [name for name, module in below.named_children() if names.is_norm(name, module)]
 
 
-def _last_norm(family: FamilyMap, hf: Any, seen: Record) -> str:
-    order = {name: seen.calls[_below(family, name)].order for name in _norms(hf.get_submodule(family.decoder))
-             if _below(family, name) in seen.calls}  # fmt: skip
-    return max(order, key=lambda name: order[name], default=family.norm)
+def _last_norm(family: FamilyMap, stack: str, seen: Record) -> str:
+    above = f"{stack.rpartition('.')[0]}."
+    order = {path: call.order for path, call in seen.calls.items()
+             if path.startswith(above) and "." not in path.removeprefix(above) and path != _below(family, family.embed)
+             and path != _below(family, family.pos_embed or "-")}  # fmt: skip
+    last = max(order, key=lambda path: order[path], default=None)
+    return family.norm if last is None else last.removeprefix(f"{family.decoder}.")
 
 
 def _gain_offset(family: FamilyMap, hf: Any, seen: Record) -> float:
@@ -243,7 +289,7 @@ def _unseen(layout: Layout, nested: bool = True) -> VisionMap:
 
 
 def _vision(hf: Any, decoder_stack: str) -> VisionMap | None:
-    if not any(name in _taken(hf) for name in names.PIXELS):
+    if not _pixels(hf):
         return None
     modules = dict(hf.named_modules())
     towers = [
@@ -275,7 +321,7 @@ def _has_grid(hf: Any) -> bool:
 
 
 def _pixels(hf: Any) -> tuple[str, ...]:
-    return tuple(name for name in names.PIXELS if name in _taken(hf))
+    return names.images_among(_taken(hf))
 
 
 def _taken(hf: Any) -> Collection[str]:

@@ -1,6 +1,6 @@
 """What Hugging Face's models call their parts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from torch import nn
@@ -27,6 +27,8 @@ PROJECTORS = (
     "connector",
     "aligner",
     "vision_projector",
+    "vision_projection",
+    "image_to_text_projection",
     "image_projection",
     "embed_vision",
     "language_projection",
@@ -35,22 +37,24 @@ PROJECTORS = (
     "merger",
     "adapter",
     "projector",
+    "resampler_model",
     "visual_embeddings_table",
 )
-PIXELS = (
-    "pixel_values",
-    "image_grid_thw",
-    "image_sizes",
-    "pixel_attention_mask",
-    "batch_num_images",
-    "image_position_ids",
-    "aspect_ratio_ids",
-    "aspect_ratio_mask",
-    "spatial_shapes",
-    "pixel_mask",
-    "pixel_values_images",
-    "image_patches",
-)
+# The pixels themselves, and what a forward may be given of images besides.
+_PIXELS = ("pixel_values", "image_patches", "flattened_patches")
+_OF_IMAGES = ("pixel", "image", "patch", "crop", "tile", "aspect_ratio", "spatial_shapes", "target_sizes")
+_OF_OTHERS = ("video", "embed", "attention_mask", "position_mask", "encoder", "feature_layer")
+
+
+def images_among(parameters: Iterable[str]) -> tuple[str, ...]:
+    """Those of a forward's parameters that carry images, the pixels first."""
+    found = [
+        name
+        for name in parameters
+        if name.startswith(_PIXELS) or any(part in name for part in _OF_IMAGES)
+        if not any(part in name.replace("pixel_attention_mask", "") for part in _OF_OTHERS)
+    ]
+    return tuple(sorted(found, key=lambda name: not name.startswith(_PIXELS)))
 
 
 def child(module: nn.Module, names: Sequence[str]) -> str | None:
