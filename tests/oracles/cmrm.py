@@ -43,11 +43,14 @@ def dataset_shift(hf, processor, anchors, blank):
 def generate(hf, tensors, shift, alpha, n, prefill_only=False):
     """Greedy tokens while ``alpha * shift`` is subtracted at the last position of every block's output."""
     width = tensors["input_ids"].shape[1]
+    calls = [0] * len(shift)
 
     def subtract(layer):
         def hook(module, args, output):
             x = _tensor(output).clone()
-            if x.shape[1] == width or not prefill_only:
+            calls[layer] += 1
+            # Not by length: of layers that borrow keys and values only the last token of a prompt is run (Gemma 4).
+            if calls[layer] == 1 or not prefill_only:
                 x[:, -1] -= alpha * shift[layer]
             return (x, *output[1:]) if isinstance(output, tuple) else x
 
