@@ -73,7 +73,8 @@ def load(source: Source, check: bool = True, remote: Remote = False, **hf_kwargs
 
 def blind(problems: Sequence[ModelError]) -> str:
     """Why a derived map has no hook points on the vision side."""
-    reason = str(problems[0]) if problems else "no tower and projector were found by Hugging Face's conventions"
+    unknown = "no tower, projector and id of image tokens were found by Hugging Face's conventions"
+    reason = str(problems[0]) if problems else unknown
     return f"images can be used, but the vision side has no hook points: {reason}"
 
 

@@ -21,7 +21,8 @@ from cmrm_interp.running import to_device
 from cmrm_interp.tracing import Network
 
 N_TOKENS = 5
-_PASSED: set[str] = set()
+# The order of the hook points that was found for a configuration.
+_PASSED: dict[str, tuple[list[str], list[str]]] = {}
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,9 @@ def selfcheck(network: Network, encoder: Encoder) -> None:
     Raises:
         ModelError: it does not hold; the message lists every failure.
     """
-    key = _key(network)
+    key = f"{_key(network)} {encoder.can_see}"
     if key in _PASSED:
+        network.order = _PASSED[key]
         return
     failures = failures_of(network, encoder)
     if failures:
@@ -61,7 +63,7 @@ def selfcheck(network: Network, encoder: Encoder) -> None:
             f"the map of family {network.family.name!r} does not fit {type(network.hf).__name__}"
             f" ({len(failures)} checks failed):\n  {shown}\nregister a better FamilyMap, or pass check=False to go on"
         )
-    _PASSED.add(key)
+    _PASSED[key] = network.order
 
 
 def failures_of(network: Network, encoder: Encoder, every_layer: bool = False) -> list[str]:

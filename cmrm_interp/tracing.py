@@ -138,9 +138,21 @@ class Network:
             order = observed_order(list(table.values()), self.modules, call)
         missing = [name for name in table if name not in {point.name for point in order}]
         if not missing:
-            table.clear()
-            table.update({point.name: point for point in order})
+            _reorder(table, [point.name for point in order])
+            if table is self._text_points:
+                # What a prompt without an image meets comes in the same order behind an image.
+                _reorder(self.points, _replaced(list(self.points), list(table)))
         return missing
+
+    @property
+    def order(self) -> tuple[list[str], list[str]]:
+        """Hook points in the order of a pass with an image, and of one without; may be set for a model of its kind."""
+        return list(self.points), list(self._text_points)
+
+    @order.setter
+    def order(self, names: tuple[list[str], list[str]]) -> None:
+        for table, order in zip((self.points, self._text_points), names, strict=True):
+            _reorder(table, order)
 
     def needs_image(self, name: str) -> bool:
         """Whether a hook point is only reached with an image."""
@@ -193,6 +205,18 @@ class Network:
     def envoy(self, path: str) -> Any:
         """The nnsight envoy of a module."""
         return self._envoys[path]
+
+
+def _reorder(table: dict[str, Point], order: Sequence[str]) -> None:
+    points = dict(table)
+    table.clear()
+    table.update({name: points[name] for name in order})
+
+
+def _replaced(names: Sequence[str], order: Sequence[str]) -> list[str]:
+    """The names, those that are in `order` in its order, at the places that they have together."""
+    ordered, known = iter(order), frozenset(order)
+    return [next(ordered) if name in known else name for name in names]
 
 
 def _needs(points: Mapping[str, Point], point: Point) -> Iterator[str]:

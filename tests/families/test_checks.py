@@ -134,7 +134,7 @@ def test_what_the_check_does_not_see(what):
 def wrong(monkeypatch):
     """A registered map whose second norm and down projection are wrong, and a model that it is for."""
     monkeypatch.setattr(registry, "_FAMILIES", dict(registry._FAMILIES))
-    monkeypatch.setattr(selfcheck, "_PASSED", set())
+    monkeypatch.setattr(selfcheck, "_PASSED", {})
     family = model_of("llama").family
     register(blocks(ln2="input_layernorm", down="mlp.gate_proj")(family))
     return network("llama")
@@ -158,7 +158,7 @@ def test_without_the_check_a_wrong_map_is_taken(wrong):
 
 def test_what_passed_is_not_tried_again(monkeypatch):
     tried = []
-    monkeypatch.setattr(selfcheck, "_PASSED", set())
+    monkeypatch.setattr(selfcheck, "_PASSED", {})
     failures = selfcheck.failures_of
     monkeypatch.setattr(selfcheck, "failures_of", lambda *given: tried.append(1) or failures(*given))
     for seed in (0, 1):

@@ -297,15 +297,21 @@ def _vision(hf: Any, decoder_stack: str) -> VisionMap | None:
     ]
     projectors = [p for name in names.PROJECTORS for p in modules if p == name or p.endswith(f".{name}")]
     stacks = [found for path in towers[:1] for found in names.stacks(modules[path], path)]
-    if not stacks or not projectors:
+    if not stacks or not projectors or _image_token(hf.config) is None:
         return _unseen(AnyLayout(pixels=_pixels(hf)))
     path, blocks = max(stacks, key=lambda found: len(found[1]))
+    # GLM-4V makes one patch of four before its projector is given them.
+    fewer = Packed(merged=True) if _has_grid(hf) and f"{towers[0]}.downsample" in modules else None
     packed: Shape = Packed() if _has_grid(hf) else Loose(pixels=_pixels(hf)[0])
     projected: Shape = Packed(merged=True) if _has_grid(hf) else Loose(pixels=_pixels(hf)[0])
     return VisionMap(
         layers=(path,), projector=projectors[0], block=_vision_block(blocks[0]), shape=packed, projected=projected,
-        layout=AnyLayout(pixels=_pixels(hf)), nested=True,
+        out_shape=fewer, layout=AnyLayout(pixels=_pixels(hf)), nested=True,
     )  # fmt: skip
+
+
+def _image_token(config: Any) -> int | None:
+    return getattr(config, "image_token_id", None) or getattr(config, "image_token_index", None)
 
 
 def _vision_block(block: nn.Module) -> VisionBlockMap | None:
