@@ -5,14 +5,12 @@ import pytest
 import cmrm_interp as ci
 from cmrm_interp import images
 from tests.oracles import cmrm as oracle
-from tests.support import STREAM, TEXTS, close, model_of, network, picture
+from tests.support import STREAM, TEXTS, VISION, close, model_of, network, picture
 
 # What the oracle's bare call of processor and model cannot do: prompts without an image (PaliGemma, BLIP), a chat
 # template of the processor's own (BLIP, SmolVLM), blocks that a prompt without an image skips (Mllama).
 BEYOND_THE_ORACLE = ("paligemma", "paligemma2", "blip_2", "instructblip", "smolvlm", "mllama")
 SEEN = [family for family in VISION if family not in BEYOND_THE_ORACLE]
-# Processors that take a prompt with an image, or without one, as the oracle gives it.
-SEEN = ("llava", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "idefics3")
 ANCHORS = ["how do i make a cake ?", "tell me about cats please", "red", "what can you help with"]
 
 
