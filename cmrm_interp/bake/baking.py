@@ -215,7 +215,7 @@ def _scaled(op: Op, factor: float) -> Op:
 def _copied(model: Model, plan: Plan, flags: Mapping[str, Flag], factors: Factors) -> tuple[Model, list[str]]:
     hf, family = model.hf, model.family
     changed = changed_weights(hf, plan, {"text": factors.text, "image": factors.image})
-    head, embed = tied_head(hf, family), f"{family.decoder}.{family.embed}.weight"
+    head, embed = tied_head(hf, family), f"{family.at(family.embed)}.weight"
     recast = Recast(tuple(dict.fromkeys(flags.values())), head if embed in changed else None)
     notes = [
         f"the configuration has {flag}: all layers of this kind have biases now, zeros where nothing was added."

@@ -60,7 +60,7 @@ def check_weights(hf: Any) -> None:
 
 def tied_head(hf: Any, family: FamilyMap) -> str | None:
     """Name of the head's weight if it is the embedding's."""
-    embed = hf.get_submodule(f"{family.decoder}.{family.embed}")
+    embed = hf.get_submodule(family.at(family.embed))
     head = hf.get_submodule(family.unembed)
     return f"{family.unembed}.weight" if head.weight is embed.weight else None
 

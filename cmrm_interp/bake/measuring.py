@@ -92,7 +92,7 @@ def factors_of(model: Model, inputs: Sequence[Inputs], with_image: bool) -> Fact
         ModelError: the stream is no multiple of the embedding's rows, or of the projector's outputs.
     """
     text, shown = inputs[0], [given for given in inputs if given.has_images]
-    embed = model.hf.get_submodule(f"{model.family.decoder}.{model.family.embed}").weight
+    embed = model.hf.get_submodule(model.family.at(model.family.embed)).weight
     ids = text.tensors["input_ids"].to(embed.device)[text.mask("all").to(embed.device)]
     pre = model.capture(text, ["hook_embed", "blocks.0.hook_resid_pre"], "all")
     rows = embed[ids].detach().double().cpu()

@@ -161,7 +161,7 @@ def _entry(network: Network, blocks: list[Block]) -> Place:
     writers = (text, *_pictures(network, blocks))
     if family.pos_embed is None:
         return Place(((pre, writers),), split=True)
-    path = f"{family.decoder}.{family.pos_embed}"
+    path = family.at(family.pos_embed)
     positions = Writer(
         "position embeddings", ("hook_pos_embed",), (Weight(f"{path}.weight", 1),), constant=f"{path}.weight"
     )
@@ -170,7 +170,7 @@ def _entry(network: Network, blocks: list[Block]) -> Place:
 
 
 def _embedding(network: Network, blocks: list[Block]) -> Writer:
-    path = f"{network.family.decoder}.{network.family.embed}"
+    path = network.family.at(network.family.embed)
     name, width = f"{path}.weight", network.hf.config.get_text_config().hidden_size
     writer = Writer("token embeddings", ("hook_embed",), (Weight(name, 1),), constant=name, entry="text")
     if network.modules[path].weight.shape[1] != width:

@@ -180,7 +180,7 @@ class FamilyMap:
         model_types: values of ``config.model_type`` that belong to it.
         vision_types, text_types: values of ``model_type`` of ``config.vision_config`` and ``config.text_config``,
             where other towers or decoders are another family.
-        decoder: path of the decoder stack.
+        decoder: path of the module with embedding, blocks and last norm; empty where it is the model itself.
         embed, pos_embed, layers, norm: modules below it; there is a `pos_embed` where positions are learned.
         unembed: path of the head.
         blocks: kinds of blocks; each block is the first kind whose modules it has.
@@ -218,3 +218,7 @@ class FamilyMap:
     shares_prefix: bool = True
     mrope: bool = False
     hub_ids: tuple[str, ...] = ()
+
+    def at(self, part: str) -> str:
+        """Path in the model of a module below the decoder, which may be the model itself (an empty path)."""
+        return f"{self.decoder}.{part}" if self.decoder else part

@@ -50,7 +50,7 @@ def points_without_image(family: FamilyMap, hf_model: Any, points: Mapping[str, 
     kept = [p for p in points.values() if not p.is_vision and layer_of(p) not in left_out]
     if not left_out:
         return tuple(kept)
-    before, found = f"{family.decoder}.{family.embed}", [p for p in kept if layer_of(p) is None]
+    before, found = family.at(family.embed), [p for p in kept if layer_of(p) is None]
     for block in blocks:
         if block.layer in left_out:
             found += skipped_points(block, before)
@@ -79,7 +79,7 @@ def blocks_of(family: FamilyMap, hf_model: Any, modules: Mapping[str, nn.Module]
     """
     text = hf_model.config.get_text_config()
     heads = text.num_attention_heads
-    stack = f"{family.decoder}.{family.layers}"
+    stack = family.at(family.layers)
     found = []
     for layer in range(text.num_hidden_layers):
         path = f"{stack}.{layer}"
@@ -111,13 +111,13 @@ def _kind(family: FamilyMap, path: str, modules: Mapping[str, nn.Module], hf_mod
 
 
 def _embed_points(family: FamilyMap) -> Iterator[Point]:
-    yield Point("hook_embed", f"{family.decoder}.{family.embed}", "output", Whole())
+    yield Point("hook_embed", family.at(family.embed), "output", Whole())
     if family.pos_embed is not None:
-        yield Point("hook_pos_embed", f"{family.decoder}.{family.pos_embed}", "output", Whole())
+        yield Point("hook_pos_embed", family.at(family.pos_embed), "output", Whole())
 
 
 def _final_points(family: FamilyMap, modules: Mapping[str, nn.Module]) -> Iterator[Point]:
-    path = f"{family.decoder}.{family.norm}"
+    path = family.at(family.norm)
     yield from norm_points("ln_final", path, modules, family.gain_offset)
     yield Point("ln_final.hook_out", path, "output", Whole())
     yield Point("unembed.hook_out", family.unembed, "output", Whole())

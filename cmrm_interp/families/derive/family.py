@@ -42,7 +42,7 @@ def derive(hf: Any, source: str) -> FamilyMap:
     alone, seen = _run(hf, family, stack, faults)
     family = replace(family, alone=alone)
     if seen.calls:
-        family = replace(family, norm=_last_norm(family, stack, seen))
+        family = replace(family, norm=_last_norm(family, hf, stack, seen))
         faults += _called_again(family, seen)
         blocks = _blocks(hf, stack, seen, faults)
         family = replace(family, blocks=blocks, gain_offset=_gain_offset(family, hf, seen), state=_state(hf))
@@ -128,7 +128,7 @@ def _joint(hf: Any, stack: str) -> str:
         if a != b:
             break
         parts.append(a)
-    return ".".join(parts) or stack.rpartition(".")[0]
+    return ".".join(parts)
 
 
 def _ends(hf: Any, decoder: str, stack: str, faults: list[str]) -> dict[str, Any]:
@@ -136,9 +136,8 @@ def _ends(hf: Any, decoder: str, stack: str, faults: list[str]) -> dict[str, Any
     inside = stack.rpartition(".")[0].removeprefix(decoder).lstrip(".")
     embed, head = names.path_of(hf, hf.get_input_embeddings()), names.path_of(hf, hf.get_output_embeddings())
     norm = _norms(below)
-    if embed is None or not embed.startswith(f"{decoder}."):
-        faults.append("the token embedding below the decoder (FamilyMap(embed=...))")
-        embed = None
+    if embed is None:
+        faults.append("the token embedding (FamilyMap(embed=...))")
     if head is None:
         faults.append("the head that gives logits (FamilyMap(unembed=...))")
     if not norm:
@@ -146,8 +145,8 @@ def _ends(hf: Any, decoder: str, stack: str, faults: list[str]) -> dict[str, Any
     positions = names.child(below, names.EMBED_POSITIONS)
     learned = positions is not None and type(below.get_submodule(positions)) is nn.Embedding
     return {
-        "layers": stack.removeprefix(f"{decoder}."),
-        "embed": (embed or "").removeprefix(f"{decoder}."),
+        "layers": stack.removeprefix(f"{decoder}." if decoder else ""),
+        "embed": (embed or "").removeprefix(f"{decoder}." if decoder else ""),
         "unembed": head or "",
         "norm": f"{inside}.{norm[-1]}".lstrip(".") if norm else "",
         "pos_embed": f"{inside}.{positions}".lstrip(".") if positions else None,
@@ -158,8 +157,8 @@ def _ends(hf: Any, decoder: str, stack: str, faults: list[str]) -> dict[str, Any
 def _run(hf: Any, family: FamilyMap, stack: str, faults: list[str]) -> tuple[str | None, Record]:
     paths = [path for i, block in enumerate(hf.get_submodule(stack)) for path in watched(block, f"{stack}.{i}")]
     above = stack.rpartition(".")[0]
-    paths += [f"{above}.{name}" for name in _norms(hf.get_submodule(above))]
-    paths += [_below(family, name) for name in (family.embed, family.pos_embed) if name]
+    paths += [f"{above}.{name}".lstrip(".") for name in _norms(hf.get_submodule(above))]
+    paths += [family.at(name) for name in (family.embed, family.pos_embed) if name]
     paths += [family.unembed] if family.unembed else []
     tensors = _prompt(hf)
     if family.positions:
@@ -184,7 +183,7 @@ def _recorded(hf: Any, paths: list[str], tensors: dict[str, Tensor], faults: lis
 
 
 def _called_again(family: FamilyMap, seen: Record) -> Iterator[str]:
-    for what, path in (("embed", _below(family, family.embed)), ("norm", _below(family, family.norm))):
+    for what, path in (("embed", family.at(family.embed)), ("norm", family.at(family.norm))):
         call = seen.calls.get(path)
         if call is not None and call.times > 1:
             yield f"a module that is the {what} alone: {path} is called {call.times} times in one pass"
@@ -192,13 +191,9 @@ def _called_again(family: FamilyMap, seen: Record) -> Iterator[str]:
 
 def _with_positions(family: FamilyMap, seen: Record) -> FamilyMap:
     """Without a hook point at positions that are one row for all prompts."""
-    call = seen.calls.get(_below(family, family.pos_embed)) if family.pos_embed else None
+    call = seen.calls.get(family.at(family.pos_embed)) if family.pos_embed else None
     kept = call is not None and call.returned is not None and call.times == 1 and call.returned.shape[0] == N_ROWS
     return family if kept else replace(family, pos_embed=None)
-
-
-def _below(family: FamilyMap, name: str) -> str:
-    return f"{family.decoder}.{name}".lstrip(".")
 
 
 def _callable_parts(hf: Any) -> list[tuple[str | None, Any]]:
@@ -259,17 +254,15 @@ def _norms(below: nn.Module) -> list[str]:
     return [name for name, module in below.named_children() if names.is_norm(name, module)]
 
 
-def _last_norm(family: FamilyMap, stack: str, seen: Record) -> str:
-    above = f"{stack.rpartition('.')[0]}."
-    order = {path: call.order for path, call in seen.calls.items()
-             if path.startswith(above) and "." not in path.removeprefix(above) and path != _below(family, family.embed)
-             and path != _below(family, family.pos_embed or "-")}  # fmt: skip
-    last = max(order, key=lambda path: order[path], default=None)
-    return family.norm if last is None else last.removeprefix(f"{family.decoder}.")
+def _last_norm(family: FamilyMap, hf: Any, stack: str, seen: Record) -> str:
+    above = stack.rpartition(".")[0]
+    paths = [f"{above}.{name}".lstrip(".") for name in _norms(hf.get_submodule(above))]
+    last = max((path for path in paths if path in seen.calls), key=lambda path: seen.calls[path].order, default=None)
+    return family.norm if last is None else last.removeprefix(family.at(""))
 
 
 def _gain_offset(family: FamilyMap, hf: Any, seen: Record) -> float:
-    path = _below(family, family.norm)
+    path = family.at(family.norm)
     modules, call = dict(hf.named_modules()), seen.calls.get(path)
     if call is None or call.given is None or getattr(modules.get(path), "weight", None) is None:
         return 0.0
