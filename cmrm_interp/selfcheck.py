@@ -14,6 +14,7 @@ from cmrm_interp.axes import Int, Tensor
 from cmrm_interp.encoding import Encoder
 from cmrm_interp.errors import CmrmError, ModelError
 from cmrm_interp.families.checks import Expect, ends, rows, shape_fault, spread_layers
+from cmrm_interp.families.views import Frame
 from cmrm_interp.hooks import stack_sizes
 from cmrm_interp.images import blank
 from cmrm_interp.prompts import Prompt
@@ -156,7 +157,7 @@ def _tried(network: Network, encoder: Encoder, trial: Trial) -> list[str]:
     for number, row in enumerate(trial.rows, start=1):
         if row.point in seen:
             found += _judge(seen, row, number, _tolerance(network))
-    return found + _sums(seen, trial, network)
+    return found + _sums(seen, trial, network) + _gain(seen, network)
 
 
 def _run(network: Network, encoder: Encoder, trial: Trial) -> dict[str, Tensor]:
@@ -223,6 +224,20 @@ def _sums(seen: Mapping[str, Tensor], trial: Trial, network: Network) -> list[st
             start = ("resid_mid",) if f"{stem}.hook_resid_mid" in seen else ("resid_pre", "attn_out")
             found += _sum(kept, stem, (*start, "mlp_out"), "resid_post", _tolerance(network))
     return found
+
+
+def _gain(seen: Mapping[str, Tensor], network: Network) -> list[str]:
+    names = ("ln_final.hook_normalized", "ln_final.hook_out")
+    if any(name not in seen for name in names):
+        return []
+    point = network.points[names[0]]
+    frame = Frame(network.modules, {})
+    plain, out = (seen[name][0].float() for name in names)
+    bias = frame.parameter(point.module, "bias")
+    made = plain * point.view.norm.gain(frame)  # type: ignore[attr-defined]
+    made = made if bias is None else made + bias
+    wrong = _far(made, out) > 10 * _tolerance(network)
+    return ["ln_final.hook_normalized: times the gain it is not ln_final.hook_out (gain_offset?)"] if wrong else []
 
 
 def _sum(seen: Mapping[str, Tensor], stem: str, parts: Sequence[str], total: str, tolerance: float) -> list[str]:

@@ -5,7 +5,7 @@ of hook point is changed in a row of its own of one batch, and what comes after 
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,8 @@ def rows(names: Collection[str], stack: str, layers: Sequence[int]) -> Iterator[
     for layer in layers:
         for row in table:
             whole = _named(row, stack, layer)
+            if whole.point == f"blocks.{max(layers)}.hook_resid_post":
+                whole = replace(whole, moves=("ln_final.hook_out",))
             if whole.point in names:
                 yield _known(whole, names)
 

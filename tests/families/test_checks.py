@@ -64,15 +64,15 @@ WRONG = {
         "llava", vision(block=VisionBlockMap(attn="layer_norm1")), "vision.blocks.0: resid_mid + mlp_out is not resid"
     ),
     "positions": ("gpt2", whole(positions=False), "RuntimeError"),
+    "gains around zero": ("gemma2", whole(gain_offset=0.0), "times the gain it is not ln_final.hook_out"),
+    "an early norm as the last one": (
+        "llama", whole(norm="layers.0.input_layernorm"), "blocks.3.hook_resid_post: ln_final.hook_out did not move"
+    ),
 }  # fmt: skip
 # Changes that the check does not see. Whoever makes it see one moves it up.
 UNSEEN = {
     "keys and values: either moves z": ("llama", blocks(k="self_attn.v_proj", v="self_attn.k_proj")),
     "gate and up: either moves their product": ("llama", blocks(gate="mlp.up_proj", up="mlp.gate_proj")),
-    "gains around zero: nothing compares the norm's output": ("gemma2", whole(gain_offset=0.0)),
-    "an early norm as the last one: nothing compares the last hidden state": (
-        "llama", whole(norm="layers.0.input_layernorm")
-    ),
     "half a projector: nothing compares the stream at image tokens": (
         "llava", vision(projector="model.multi_modal_projector.linear_1")
     ),
