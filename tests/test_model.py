@@ -9,16 +9,16 @@ import torch
 import cmrm_interp as ci
 from cmrm_interp.errors import InputError, ModelError
 from cmrm_interp.families import tiny
-from tests.support import FAMILIES, fresh, unchecked
+from tests.support import FAMILIES, model_of, unchecked
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_sizes_are_those_of_the_configuration(family):
-    model = fresh(family)
+    model = model_of(family)
     text = model.hf.config.get_text_config()
     sizes = (text.num_hidden_layers, text.hidden_size, text.num_attention_heads)
     assert (model.n_layers, model.d_model, model.n_heads) == sizes
-    assert repr(model).endswith(f"{family}, 4 layers, d_model 32)")
+    assert repr(model).endswith(f"{model.family.name}, {sizes[0]} layers, d_model {sizes[1]})")
 
 
 def test_the_fingerprint_is_of_the_weights():

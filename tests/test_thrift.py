@@ -37,6 +37,11 @@ def test_streams_of_earlier_layers_are_let_go(generating):
     assert max(alive) <= 2
 
 
+# Their tokens see later ones (images, or whole prompts), or other images' rows, or a window that is shorter than a
+# beginning: it is not what the model makes of the whole.
+NOT_SHARED = ("paligemma", "paligemma2", "gemma3", "gemma4", "mllama", "blip_2", "instructblip", "aya_vision")
+
+
 @pytest.mark.parametrize("family", VISION)
 def test_single_prompts_with_one_image_share_its_prefix(family, monkeypatch):
     model, runs = fresh(family), []
@@ -47,7 +52,7 @@ def test_single_prompts_with_one_image_share_its_prefix(family, monkeypatch):
         found, wanted = model.capture_last(inputs, STREAM), model.capture(inputs, STREAM)
         for name in wanted:
             close(found[name], wanted[name])
-    assert len(runs) == 1
+    assert len(runs) == (0 if family in NOT_SHARED else 1)
 
 
 def test_a_short_beginning_without_an_image_is_no_pass_of_its_own(monkeypatch):

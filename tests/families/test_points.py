@@ -87,7 +87,7 @@ def patches(model, tensors, name, x):
 
 def capped(model, x):
     """Logits from what the head gives: Gemma 2 and 4 bend them."""
-    cap = getattr(model.hf.config.get_text_config(), "final_logit_softcapping", None)
+    cap = oracle.softcap(model.hf)
     return x if cap is None else cap * torch.tanh(x / cap)
 
 

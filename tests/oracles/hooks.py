@@ -26,6 +26,21 @@ def decoder(hf):
     return at(hf, net(hf).stack)
 
 
+def layers(hf):
+    """The decoder's blocks."""
+    return at(decoder(hf), net(hf).layers)
+
+
+def head(hf):
+    """The module that gives logits."""
+    return at(hf, net(hf).head)
+
+
+def softcap(hf):
+    """The number by which Gemma 2 and 4 bend their logits, or None."""
+    return getattr(hf.config.get_text_config(), "final_logit_softcapping", None)
+
+
 def names(hf, image=True):
     """Every hook point of the specification that a forward pass with or without an image meets."""
     found = ["hook_embed", "ln_final.hook_scale", "ln_final.hook_normalized", "ln_final.hook_out", "unembed.hook_out"]
@@ -83,6 +98,13 @@ def generate(hf, tensors, n, edits=(), wanted=(), **how):
     with editing(hf, keeping(dict(edits), wanted, kept), tensors):
         out = called(hf, tensors).generate(**tensors, output_logits=True, return_dict_in_generate=True, **how)
     return out.sequences[:, tensors["input_ids"].shape[1] :], torch.stack(out.logits, 1), kept[:-1]
+
+
+@torch.no_grad()
+def hidden_states(hf, tensors):
+    """transformers' own ``output_hidden_states``: what each block is given, and what the last norm returns."""
+    out = called(hf, tensors)(**with_positions(hf, tensors), output_hidden_states=True, use_cache=False)
+    return out.get("hidden_states") or out.language_model_outputs.hidden_states
 
 
 def called(hf, tensors):
