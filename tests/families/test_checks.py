@@ -113,6 +113,16 @@ def test_it_passes_with_sdpa_and_in_bf16(family, attention, dtype):
     ci.load((hf.to(dtype), processor))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("family", ["llama", "llava", "gpt2", "gemma2"])
+def test_it_passes_where_single_values_are_huge(family, dtype):
+    hf, processor = network(family)
+    with torch.no_grad():
+        # One coordinate of the stream thousands of times the others, as trained models have it at some tokens.
+        hf.get_input_embeddings().weight[::2, 3] *= 5000
+    ci.load((hf.to(dtype), processor))
+
+
 @pytest.mark.parametrize("family", ["llava", "mllama", "qwen3_vl"])
 def test_it_passes_without_a_processor(family):
     ci.load((tiny(family)[0], None))
