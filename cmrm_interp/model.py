@@ -58,7 +58,7 @@ def load(source: Source, check: bool = True, remote: Remote = False, **hf_kwargs
     if not check:
         return Model(parts)
     problems: list[ModelError] = []
-    for family in guesses(parts.family, parts.processor is not None) if parts.derived else (parts.family,):
+    for family in guesses(parts.family, Model(parts).encoder.can_see) if parts.derived else (parts.family,):
         model = Model(replace(parts, family=family))
         try:
             selfcheck(model.network, model.encoder)

@@ -85,6 +85,10 @@ class Encoder:
         images = sum(len(prompt.images) for prompt in prompts)
         if images and self.family.vision is None:
             raise ImageError(f"{images} images for a text-only model ({self.family.name}): leave images= out")
+        if images and self.processor is None:
+            raise ImageError(
+                f"{images} images, but the model was loaded with a tokenizer alone: load it with its processor"
+            )
         for row, prompt in enumerate(prompts):
             # Their processors give a second image to the next prompt, without a word.
             if len(prompt.images) > 1 and self._queries:

@@ -48,7 +48,7 @@ def derive(hf: Any, source: str) -> FamilyMap:
         family = replace(family, blocks=blocks, gain_offset=_gain_offset(family, hf, seen), state=_state(hf))
         family = _with_positions(family, seen)
     if faults:
-        raise _error(hf, source, faults)
+        raise _error(hf, source, faults, family)
     return replace(family, vision=_vision(hf, stack), mrope=bool(family.state))
 
 
@@ -57,7 +57,7 @@ def guesses(family: FamilyMap, seeing: bool) -> Iterator[FamilyMap]:
 
     Args:
         family: from `derive`.
-        seeing: whether there is a processor, with which the self-check can try the vision side.
+        seeing: whether there are a processor and its template, with which the self-check can try the vision side.
     """
     if family.vision is None:
         yield family
@@ -331,12 +331,15 @@ def _seeded() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-def _error(hf: Any, source: str, faults: list[str]) -> ModelError:
+def _error(hf: Any, source: str, faults: list[str], family: FamilyMap | None = None) -> ModelError:
     shown = "\n  ".join(dict.fromkeys(faults))
     kind = hf.config.model_type
+    known = ["decoder", "embed", "layers", "norm", "unembed"]
+    found = ", ".join(f"{name}={getattr(family, name, '') or '...'!r}" for name in known)
+    sees = ", vision=VisionMap(layers=(...,), projector=...)" if _pixels(hf) else ""
     return ModelError(
         f"{source} is a {kind!r} model, of no registered family, and these parts were not found by Hugging Face's"
-        f" conventions:\n  {shown}\nRegister its map before loading it:\n  cmrm_interp.families.register(FamilyMap("
-        f"name={kind!r}, model_types=({kind!r},), decoder='model.language_model', blocks=(BlockMap(...),),"
-        " vision=VisionMap(layers=(...,), projector=...)))"
+        f" conventions:\n  {shown}\nRegister its map before loading it (BlockMap, FamilyMap and VisionMap are in"
+        f" cmrm_interp.families):\n  cmrm_interp.families.register(FamilyMap(name={kind!r},"
+        f" model_types=({kind!r},), {found}, blocks=(BlockMap(...),){sees}))"
     )

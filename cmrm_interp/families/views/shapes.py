@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from cmrm_interp.axes import Int, Tensor
+from cmrm_interp.errors import ModelError
 
 
 class Shape(ABC):
@@ -147,8 +148,14 @@ class Packed(Shape):
 
     def rows(self, tensor: Tensor, inputs: Mapping[str, Any]) -> Tensor:
         """Rows padded with zeros to the longest image."""
-        flat = tensor.flatten(0, -2)
-        return nn.utils.rnn.pad_sequence(list(flat.split(self.counts(inputs))), batch_first=True)
+        flat, counts = tensor.flatten(0, -2), self.counts(inputs)
+        if flat.shape[0] != sum(counts):
+            raise ModelError(
+                f"{flat.shape[0]} patches where {self.sizes} {torch.as_tensor(inputs[self.sizes]).tolist()} makes"
+                f" {sum(counts)}: the map of this model's vision side does not fit it (VisionMap(shape=...,"
+                " out_shape=..., projected=...))"
+            )
+        return nn.utils.rnn.pad_sequence(list(flat.split(counts)), batch_first=True)
 
     def joined(self, rows: Tensor, like: Tensor, inputs: Mapping[str, Any]) -> Tensor:
         """Rows run together again, without the padding."""
@@ -158,6 +165,9 @@ class Packed(Shape):
     def counts(self, inputs: Mapping[str, Any]) -> list[int]:
         """Patches of each image."""
         sizes = torch.as_tensor(inputs[self.sizes])
+        if self.pixels:
+            # What is left over at an edge is dropped.
+            return (sizes // (self.unit * math.isqrt(self.merge))).prod(-1).tolist()
         return ((sizes // self.unit).prod(-1) // self.merge).tolist()
 
 
