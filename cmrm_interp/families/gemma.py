@@ -33,15 +33,11 @@ PALIGEMMA = FamilyMap(
     shares_prefix=False,
     hub_ids=("google/paligemma-3b-mix-224",),
 )
-PALIGEMMA2 = FamilyMap(
+PALIGEMMA2 = replace(
+    PALIGEMMA,
     name="paligemma2",
-    model_types=("paligemma",),
     text_types=("gemma2",),
-    decoder="model.language_model",
     blocks=(SANDWICH,),
-    gain_offset=1.0,
-    vision=VisionMap(layers=SIGLIP, projector="model.multi_modal_projector", mixed=False),
-    shares_prefix=False,
     hub_ids=("google/paligemma2-3b-mix-224",),
 )
 GEMMA3 = FamilyMap(

@@ -1,13 +1,10 @@
 """Tiny text decoders, and tiny models with tiles, packed patches or a Gemma decoder: encoded, run, saved and loaded."""
 
-import json
-
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cmrm_interp.errors import ModelError
-from cmrm_interp.families.processors import load_processor
 from cmrm_interp.families.tiny import tiny
 from tests.support import SIDES, TEXTS, close, picture, same
 
@@ -182,27 +179,3 @@ def test_a_saved_decoder_loads(family, tmp_path):
     again = (type(tokenizer) if family == "qwen2" else AutoTokenizer).from_pretrained(tmp_path)
     assert type(loaded) is type(hf)
     close(last_logits(loaded, encode_text(again)), last_logits(hf, encode_text(tokenizer)))
-
-
-def save(processor, folder):
-    """Files of a processor as the hub has them; transformers saves none without its video processor."""
-    processor.tokenizer.save_pretrained(folder)
-    settings = {name: value for name, value in processor.to_dict().items() if value is not None}
-    (folder / "processor_config.json").write_text(json.dumps(settings))
-    (folder / "chat_template.jinja").write_text(processor.chat_template)
-
-
-@pytest.mark.parametrize("family", VISION)
-def test_a_saved_model_loads(family, tmp_path):
-    hf, processor = tiny(family)
-    hf.save_pretrained(tmp_path)
-    save(processor, tmp_path)
-    loaded, again = AutoModelForImageTextToText.from_pretrained(tmp_path), load_processor(str(tmp_path))
-    assert type(loaded) is type(hf)
-    assert type(again).__name__ == type(processor).__name__
-    rows = MIXED if family in WITH_TEXT_ROWS else TWO
-    ours, theirs = encode(processor, rows), encode(again, rows)
-    assert ours.keys() == theirs.keys()
-    for name, tensor in ours.items():
-        same(tensor, theirs[name])
-    close(last_logits(loaded, theirs), last_logits(hf, ours))

@@ -1,13 +1,10 @@
 """Tiny models whose processors nest, tile or answer with queries: encoded, run, saved and loaded."""
 
-import json
-
 import pytest
 import torch
 from PIL import ImageOps
-from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+from transformers import AutoModelForCausalLM
 
-from cmrm_interp.families.processors import load_processor
 from cmrm_interp.families.tiny import tiny
 from tests.families.strangers import strangers
 from tests.support import SIDES, TEXTS, close, picture, same
@@ -139,32 +136,6 @@ def test_generation_runs(family, side):
     assert tokens[:, -3:].shape == (2, 3)
     if side == "left":
         assert torch.equal(tokens[:, -3], last_logits(hf, encoding).argmax(-1))
-
-
-def save(processor, folder):
-    """Files of a processor as the hub has them, also of one that was put together without its video processor."""
-    if "video_processor" in processor.get_attributes():
-        processor.tokenizer.save_pretrained(folder)
-        processor.image_processor.save_pretrained(folder)
-        settings = {"processor_class": type(processor).__name__, "image_seq_len": processor.image_seq_len}
-        (folder / "processor_config.json").write_text(json.dumps(settings))
-    else:
-        processor.save_pretrained(folder)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_saved_model_loads(family, tmp_path):
-    hf, processor = tiny(family)
-    hf.save_pretrained(tmp_path)
-    save(processor, tmp_path)
-    loaded, again = AutoModelForImageTextToText.from_pretrained(tmp_path), load_processor(str(tmp_path))
-    assert type(loaded) is type(hf)
-    assert type(again).__name__ == type(processor).__name__
-    ours, theirs = encode(family, processor, PAIR), encode(family, again, PAIR)
-    assert ours.keys() == theirs.keys()
-    for name, tensor in ours.items():
-        same(tensor, theirs[name])
-    same(last_logits(loaded, theirs), last_logits(hf, ours))
 
 
 @pytest.mark.parametrize("config", [{}, {"do_layer_norm_before": False, "word_embed_proj_dim": 16}], ids=["", "350m"])
