@@ -13,7 +13,10 @@ from tests.families.strangers import strangers
 from tests.support import TEXTS, close, picture, same
 
 # What names and a text-only pass do not tell: gates of blocks that need an image, an embedding for each layer.
-UNKNOWABLE = {"mllama": "is not reached by a prompt without an image", "gemma4": "how the parts of model.language_model.layers.0 are added up"}
+UNKNOWABLE = {
+    "mllama": "is not reached by a prompt without an image",
+    "gemma4": "how the parts of model.language_model.layers.0 are added up",
+}
 # Layer scales and Q-Formers have no convention; their points are left out.
 LEFT_OUT = {"internvl": ("vision.blocks.",), "blip_2": ("qformer.",), "instructblip": ("qformer.",)}
 STRANGERS = strangers()
