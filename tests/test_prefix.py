@@ -15,12 +15,12 @@ TEXTS = ["what is in the picture ?", "how do i make a cake please", "describe th
 WHITE = Image.new("RGB", (32, 24), "white")
 
 
-@pytest.fixture(scope="module", params=["llava", "qwen2_vl", "llama"])
+@pytest.fixture(scope="module", params=["llava", "qwen2_vl", "qwen2_5_vl", "llava_next", "idefics3", "pixtral", "llama", "gpt2", "gemma2"])
 def model(request):
     return ci.load(tiny(request.param))
 
 
-@pytest.fixture(scope="module", params=["llava", "qwen2_vl"])
+@pytest.fixture(scope="module", params=["llava", "qwen2_vl", "qwen2_5_vl", "idefics3", "pixtral"])
 def seeing(request):
     return ci.load(tiny(request.param))
 
