@@ -15,7 +15,10 @@ TEXTS = ["what is in the picture ?", "how do i make a cake please", "describe th
 WHITE = Image.new("RGB", (32, 24), "white")
 
 
-@pytest.fixture(scope="module", params=["llava", "qwen2_vl", "qwen2_5_vl", "llava_next", "idefics3", "pixtral", "llama", "gpt2", "gemma2"])
+SEEING = ("llava", "qwen2_vl", "qwen2_5_vl", "llava_next", "idefics3", "pixtral")
+
+
+@pytest.fixture(scope="module", params=[*SEEING, "llama", "gpt2", "gemma2"])
 def model(request):
     return ci.load(tiny(request.param))
 

@@ -95,11 +95,10 @@ def test_subtracting_in_generation_with_the_cache(family, steps):
         return edit
 
     subtracting = ci.Subtract(shift, alpha=0.9, positions="last" if steps == "all" else -1)
-    edits = {name: subtract(name) for name in shift}
-    wanted, _, _ = oracle.generate(twin_of(family), inputs.tensors, 4, edits, **quiet(model))
-    got = model.generate_tokens(inputs, subtracting, max_new_tokens=4, **quiet(model))
-    assert got.tolist() == wanted.tolist()
-    assert got.tolist() != model.generate_tokens(inputs, max_new_tokens=4, **quiet(model)).tolist()
+    edits, how = {name: subtract(name) for name in shift}, quiet(model)
+    wanted, _, _ = oracle.generate(twin_of(family), inputs.tensors, 4, edits, **how)
+    got = model.generate_tokens(inputs, subtracting, max_new_tokens=4, **how).tolist()
+    assert got == wanted.tolist() != model.generate_tokens(inputs, max_new_tokens=4, **how).tolist()
 
 
 @pytest.mark.parametrize("family", LAWFUL)
