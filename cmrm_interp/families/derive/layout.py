@@ -6,7 +6,7 @@ from typing import Any
 
 from cmrm_interp.axes import Bool, Tensor
 from cmrm_interp.errors import InputError
-from cmrm_interp.families.layouts import Crops, Facts, Grids, Layout, Picture, RowCrops, runs, within
+from cmrm_interp.families.layouts import Crops, Facts, Grids, Layout, Picture, RowCrops, runs, spread, within
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,17 @@ class Runs(Crops):
     def pictures(self, tensors: Mapping[str, Tensor], image: Bool[Tensor, "batch pos"], model: Facts) -> list[Picture]:
         """Runs of image tokens."""
         return [Picture(row, n) for row, n in runs(image)]
+
+
+@dataclass(frozen=True)
+class AnyGrids(Grids):
+    """Grids of patches, of which the same number becomes a token in every image."""
+
+    def pictures(self, tensors: Mapping[str, Tensor], image: Bool[Tensor, "batch pos"], model: Facts) -> list[Picture]:
+        """Images with the tokens that their grids give; configurations have no one name for what is merged."""
+        patches = tensors[self.pixels[1]].prod(-1)
+        merged = max(int(patches.sum()) // max(int(image.sum()), 1), 1)
+        return spread(image.sum(1).tolist(), (patches // merged).tolist())
 
 
 @dataclass(frozen=True)
@@ -57,7 +68,7 @@ class AnyLayout(Layout):
         first = self._first(tensors) or self.pixels[0]
         pixels, batch = tensors[first], tensors["input_ids"].shape[0]
         if "image_grid_thw" in tensors:
-            return Grids(pixels=(first, "image_grid_thw"))
+            return AnyGrids(pixels=(first, "image_grid_thw"))
         if pixels.ndim >= 5 and pixels.shape[0] == batch:
             return RowCrops(pixels=(first, "pixel_attention_mask"))
         return Runs(pixels=(first,)) if pixels.shape[0] == len(runs(image)) else Crops(pixels=(first,))

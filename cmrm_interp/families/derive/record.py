@@ -64,7 +64,7 @@ def record(hf: Any, paths: Collection[str], model: Any, tensors: Mapping[str, Te
         handles.append(modules[path].register_forward_hook(_leaving(path, order, found.calls), with_kwargs=True))
     try:
         with torch.no_grad(), _attention_seen({id(module): path for path, module in modules.items()}, found.attention):
-            model(**tensors)
+            model(**tensors, use_cache=False)
     finally:
         for handle in handles:
             handle.remove()

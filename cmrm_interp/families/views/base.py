@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils import align_module_device
+from transformers.utils.generic import ModelOutput
 
 from cmrm_interp.axes import Tensor
 
@@ -68,10 +69,12 @@ class View(ABC):
 
 
 def first(raw: Any) -> Tensor:
-    """The tensor itself, or the first of a tuple."""
-    return raw[0] if isinstance(raw, tuple | list) else raw
+    """The tensor itself, or the first of a tuple or of a `ModelOutput`."""
+    return raw[0] if isinstance(raw, tuple | list | ModelOutput) else raw
 
 
 def replace_first(raw: Any, new: Tensor) -> Any:
-    """The new tensor, or the tuple with it in the first place."""
+    """The new tensor, or the tuple (or `ModelOutput`) with it in the first place."""
+    if isinstance(raw, ModelOutput):
+        return type(raw)(**{**raw, next(iter(raw)): new})
     return (new, *raw[1:]) if isinstance(raw, tuple | list) else new
