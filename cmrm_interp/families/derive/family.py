@@ -221,7 +221,13 @@ def _blocks(hf: Any, stack: str, seen: Record, faults: list[str]) -> tuple[Block
             faults.append(str(fault))
             continue
         kinds.append(kind)
-    return () if len(kinds) < len(hf.get_submodule(stack)) else _one_kind_each(kinds, hf.get_submodule(stack))
+    if len(kinds) < len(hf.get_submodule(stack)):
+        return ()
+    try:
+        return _one_kind_each(kinds, hf.get_submodule(stack))
+    except Underivable as fault:
+        faults.append(str(fault))
+        return ()
 
 
 def _one_kind_each(kinds: Sequence[BlockMap], blocks: nn.ModuleList) -> tuple[BlockMap, ...]:
@@ -245,9 +251,12 @@ def _has(block: nn.Module, kind: BlockMap) -> bool:
 
 
 def _common(a: BlockMap, b: BlockMap) -> BlockMap:
-    optional = ("q", "k", "v", "qkv", "o", "gate", "up", "gate_up", "down", "router", "pattern", "scores")
+    optional = ("ln1", "q", "k", "v", "qkv", "o", "gate", "up", "gate_up", "down", "router", "pattern", "scores")
     unequal = [name for name in optional if getattr(a, name) != getattr(b, name)]
-    return replace(a, **{name: False if name in ("pattern", "scores") else None for name in unequal})
+    missing = {name: False if name in ("pattern", "scores") else None for name in unequal}
+    if replace(a, **missing) != replace(b, **missing):
+        raise Underivable("how to tell its kinds of blocks apart: blocks of the same modules work differently")
+    return replace(a, **missing)
 
 
 def _norms(below: nn.Module) -> list[str]:
