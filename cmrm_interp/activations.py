@@ -157,7 +157,7 @@ def concatenate(parts: Sequence[Activations], pad_left: bool = False) -> Activat
     masks = [part.mask for part in parts if part.mask is not None]
     return replace(
         first,
-        tensors={n: _join([p[n] for p in patches.get(n, parts)], before[n]) for n in first},
+        tensors={n: _join([p[n] for p in patches.get(n, parts)], before[n], n) for n in first},
         mask=_join(masks, (1,) if pad_left and _has_columns(first) else ()) if masks else None,
         patch_masks={name: _join([p.patch_masks[name] for p in having]) for name, having in patches.items()},
     )
@@ -172,15 +172,17 @@ def _padded_before(hook: str, acts: Activations) -> tuple[int, ...]:
     return (pos_axis(hook), *keys) if _has_columns(acts) else keys
 
 
-def _join(tensors: Sequence[Tensor], before: Sequence[int] = ()) -> Tensor:
+def _join(tensors: Sequence[Tensor], before: Sequence[int] = (), hook: str = "") -> Tensor:
     shape = [max(sizes) for sizes in zip(*(t.shape[1:] for t in tensors), strict=True)]
-    return torch.cat([_pad(t, shape, before) for t in tensors])
+    # A key that is not there is one that is masked.
+    fill = torch.finfo(tensors[0].dtype).min if hook.endswith(".hook_attn_scores") else 0.0
+    return torch.cat([_pad(t, shape, before, fill) for t in tensors])
 
 
-def _pad(tensor: Tensor, shape: Sequence[int], before: Sequence[int]) -> Tensor:
+def _pad(tensor: Tensor, shape: Sequence[int], before: Sequence[int], fill: float) -> Tensor:
     missing = [want - have for want, have in zip(shape, tensor.shape[1:], strict=True)]
     if not any(missing):
         return tensor
     sides = [(m, 0) if axis in before else (0, m) for axis, m in enumerate(missing, start=1)]
     # torch.nn.functional.pad names the last axis first.
-    return torch.nn.functional.pad(tensor, [n for side in reversed(sides) for n in side])
+    return torch.nn.functional.pad(tensor, [n for side in reversed(sides) for n in side], value=fill)

@@ -106,7 +106,8 @@ def test_every_hook_point_in_batches(family, side, batch_size):
         assert apart[hook].shape == together[hook].shape
         mine, theirs = apart.selected(hook), together.selected(hook)
         if hook.endswith("hook_attn_scores"):
-            # Keys that are padding in the whole and not there in a batch.
+            # Keys that are padding in the whole and not there in a batch are masked in both.
+            same(mine > -1e30, theirs > -1e30)
             mine, theirs = mine.where(theirs > -1e30, 0), theirs.where(theirs > -1e30, 0)
         close(mine, theirs)
 

@@ -196,26 +196,6 @@ class Placed(AsIs):
 
 
 @dataclass(frozen=True)
-class Asked(AsIs):
-    """One row an image: a Q-Former's queries and, where it reads the question, its words, padded (InstructBLIP).
-
-    Attributes:
-        queries: number of queries: from the configuration.
-    """
-
-    queries: int = 0
-
-    def fitted(self, config: Any) -> "Asked":
-        """With the queries of a model."""
-        return replace(self, queries=config.num_query_tokens)
-
-    def counts(self, inputs: Mapping[str, Any]) -> list[int] | None:
-        """Queries and words of each image."""
-        words = inputs.get("qformer_attention_mask")
-        return None if words is None else (self.queries + words.sum(1)).tolist()
-
-
-@dataclass(frozen=True)
 class Windows(Packed):
     """Packed patches in the order of attention windows (Qwen2.5-VL), put back into reading order.
 
