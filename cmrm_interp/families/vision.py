@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from cmrm_interp.families.maps import FamilyMap, Gate, Point, QFormerMap, Side, VisionBlockMap, VisionMap
-from cmrm_interp.families.views import AS_IS, Asked, Middle, Scaled, Shape, View, Whole
+from cmrm_interp.families.views import AS_IS, Middle, Scaled, Shape, View, Whole
 
 Modules = Mapping[str, nn.Module]
 
@@ -22,7 +22,7 @@ def vision_points(family: FamilyMap, hf_model: Any, modules: Modules) -> Iterato
     if vision.out is not None:
         yield _point("vision.hook_out", vision.out, "output", Whole(), tower)
     if vision.qformer is not None:
-        yield from _qformer_points(vision.qformer, modules, Asked().fitted(config))
+        yield from _qformer_points(vision.qformer, modules)
         yield _point("qformer.hook_out", vision.projector, "input", Whole(), AS_IS)
     if vision.out is None:
         yield _point(
@@ -61,16 +61,16 @@ def _gated(path: str, gate: Gate | None) -> View:
     return Whole() if gate is None else Scaled(path, gate.name, gate.tanh)
 
 
-def _qformer_points(qformer: QFormerMap, modules: Modules, shape: Shape) -> Iterator[Point]:
+def _qformer_points(qformer: QFormerMap, modules: Modules) -> Iterator[Point]:
     n = len(list(modules[qformer.layers].children())) if qformer.layers in modules else 1
     for i in range(n):
         name, path = f"qformer.blocks.{i}", f"{qformer.layers}.{i}"
-        yield _point(f"{name}.hook_resid_pre", path, "input", Whole(), shape)
-        yield _point(f"{name}.hook_attn_out", f"{path}.{qformer.attn}", "output", Whole(), shape)
+        yield _point(f"{name}.hook_resid_pre", path, "input", Whole(), AS_IS)
+        yield _point(f"{name}.hook_attn_out", f"{path}.{qformer.attn}", "output", Whole(), AS_IS)
         if f"{path}.{qformer.cross}" in modules:
             yield _point(f"{name}.hook_cross_attn_out", f"{path}.{qformer.cross}", "output", Whole(), AS_IS)
         yield _point(f"{name}.hook_mlp_out", f"{path}.{qformer.mlp}", "output", Whole(), AS_IS)
-        yield _point(f"{name}.hook_resid_post", path, "output", Whole(), shape)
+        yield _point(f"{name}.hook_resid_post", path, "output", Whole(), AS_IS)
 
 
 def _point(name: str, module: str, side: Side, view: View, shape: Shape) -> Point:

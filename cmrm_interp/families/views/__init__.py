@@ -12,7 +12,6 @@ from cmrm_interp.families.views.router import Router
 from cmrm_interp.families.views.shapes import (
     AS_IS,
     AsIs,
-    Asked,
     ByPrompt,
     Flat,
     Grid,
@@ -29,7 +28,6 @@ from cmrm_interp.families.views.stream import Columns, Heads, Middle, Nothing, R
 __all__ = [
     "AS_IS",
     "AsIs",
-    "Asked",
     "AttentionCall",
     "Both",
     "ByPrompt",
