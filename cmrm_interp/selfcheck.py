@@ -251,6 +251,7 @@ def _sums(seen: Mapping[str, Tensor], trial: Trial, network: Network) -> list[st
     return found
 
 
+@torch.no_grad()
 def _gain(seen: Mapping[str, Tensor], network: Network) -> list[str]:
     names = ("ln_final.hook_normalized", "ln_final.hook_out")
     if any(name not in seen for name in names):
