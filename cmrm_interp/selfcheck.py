@@ -53,7 +53,7 @@ def selfcheck(network: Network, encoder: Encoder) -> None:
     Raises:
         ModelError: it does not hold; the message lists every failure.
     """
-    key = f"{_key(network)} {encoder.can_see}"
+    key = _key(network, encoder)
     if key in _PASSED:
         network.order = _PASSED[key]
         return
@@ -315,6 +315,9 @@ def _image(network: Network, encoder: Encoder, n: int) -> dict[str, Tensor]:
     return encoder.encode([Prompt("a", image=blank((56, 56)))] * n)[0]
 
 
-def _key(network: Network) -> str:
+def _key(network: Network, encoder: Encoder) -> str:
     hf = network.hf
-    return f"{network.family!r} {type(hf).__name__} {hf.dtype} {hf.config.to_json_string(use_diff=False)}"
+    config = hf.config.to_json_string(use_diff=False)
+    # What was proved without scores or without images, or with another processor, is not proved with them.
+    how = (hf.dtype, hf.config.get_text_config()._attn_implementation, type(encoder.processor), encoder.can_see)
+    return f"{network.family!r} {type(hf).__name__} {how} {config}"

@@ -66,7 +66,7 @@ def test_weights_blend():
 @pytest.mark.parametrize("batch_size", [1, 2, "auto"])
 @pytest.mark.parametrize("family", VISION)
 def test_text_rows_of_a_mixed_batch_stay_as_they_are(family, batch_size):
-    model, inputs = model_of(family), inputs_of(model_of(family), kind="mixed")
+    model, inputs = model_of(family), inputs_of(model_of(family), kind="apart")
     acting = ci.Subtract(vectors(model), 3.0)
     gated = model.logits(inputs, ci.Gate(ci.HasImage(), acting), batch_size=batch_size)
     full, plain = model.logits(inputs, acting, batch_size=batch_size), model.logits(inputs, batch_size=batch_size)
