@@ -57,9 +57,9 @@ class Network:
         self.hf = hf.eval()
         self.family = family
         self.points = {point.name: point for point in hook_points(family, hf)}
-        self._blocks = blocks_of(family, hf, dict(hf.named_modules()))
-        self._text_points = {point.name: point for point in points_without_image(family, hf, self.points)}
         self.modules = dict(hf.named_modules())
+        self._blocks = blocks_of(family, hf, self.modules)
+        self._text_points = {point.name: point for point in points_without_image(family, self._blocks, self.points)}
         self._prefill: list[str] | None = None
         self._envoy: Any = nnsight.NNsight(hf) if envoy is None else envoy
         # By path an envoy would take a module called "output" (a Q-Former's) for the output itself.

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from cmrm_interp import hooks
 from cmrm_interp.errors import ModelError
 from cmrm_interp.families.blocks import Block, block_points, skipped_points
 from cmrm_interp.families.maps import BlockMap, FamilyMap, Point
@@ -39,13 +40,11 @@ def hook_points(family: FamilyMap, hf_model: Any) -> tuple[Point, ...]:
     return found
 
 
-def points_without_image(family: FamilyMap, hf_model: Any, points: Mapping[str, Point]) -> tuple[Point, ...]:
+def points_without_image(family: FamilyMap, blocks: Sequence[Block], points: Mapping[str, Point]) -> tuple[Point, ...]:
     """Hook points that a forward pass without any image meets.
 
     The stream of a block that is left out (Mllama's cross-attention) is seen at the block before it.
     """
-    modules = dict(hf_model.named_modules())
-    blocks = blocks_of(family, hf_model, modules)
     left_out = {block.layer for block in blocks if block.kind.cross}
     kept = [p for p in points.values() if not p.is_vision and layer_of(p) not in left_out]
     if not left_out:
@@ -63,8 +62,7 @@ def points_without_image(family: FamilyMap, hf_model: Any, points: Mapping[str, 
 
 def layer_of(point: Point) -> int | None:
     """Number of the decoder block that a point is in."""
-    parts = point.name.split(".")
-    return int(parts[1]) if parts[0] == "blocks" else None
+    return hooks.layer_of(point.name) if hooks.stack_of(point.name) == "blocks" else None
 
 
 def _part(point: Point) -> int:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from cmrm_interp.families.layouts import Grids
 from cmrm_interp.families.maps import BlockMap, FamilyMap, VisionBlockMap, VisionMap
+from cmrm_interp.families.text import EXPERTS
 from cmrm_interp.families.views import Packed, Windows
 
 VISION = VisionMap(
@@ -37,7 +38,6 @@ QWEN3_VL = replace(
     model_types=("qwen3_vl",),
     hub_ids=("Qwen/Qwen3-VL-4B-Instruct", "Qwen/Qwen3-VL-8B-Instruct"),
 )
-EXPERTS = BlockMap(gate=None, up=None, down=None, router="mlp.gate")
 QWEN3_VL_MOE = replace(
     QWEN3_VL,
     name="qwen3_vl_moe",

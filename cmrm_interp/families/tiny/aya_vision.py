@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cmrm_interp.families.tiny.parts import chat_template, text_config, tokenizer, vocabulary
+from cmrm_interp.families.tiny.parts import chat_template, siglip, text_config, tokenizer, vocabulary
 
 _TILES = tuple(f"TILE_{name}" for name in (1, 2, 3, 4, "GLOBAL"))
 _EXTRA = ("<|START_OF_IMG|>", "<|END_OF_IMG|>", "<|IMG_PATCH|>", *_TILES)
@@ -15,22 +15,14 @@ def aya_vision(config: dict[str, Any]) -> tuple[Any, Any]:
         AyaVisionForConditionalGeneration,
         AyaVisionProcessor,
         Cohere2Config,
-        SiglipVisionConfig,
     )
     from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
-    vision = SiglipVisionConfig(
-        hidden_size=24,
-        intermediate_size=40,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        image_size=16,
-        patch_size=4,
-        vision_use_head=False,
-    )
     text = Cohere2Config(**{**text_config({}, _EXTRA), "sliding_window": 16, "logit_scale": 0.5, **config})
     image_token = vocabulary(_EXTRA)["<|IMG_PATCH|>"]
-    whole = AyaVisionConfig(vision_config=vision, text_config=text, image_token_index=image_token)
+    whole = AyaVisionConfig(
+        vision_config={**siglip(), "image_size": 16, "patch_size": 4}, text_config=text, image_token_index=image_token
+    )
     template = chat_template("<image>")
     images = GotOcr2ImageProcessorPil(
         size={"height": 16, "width": 16}, crop_to_patches=True, min_patches=1, max_patches=4

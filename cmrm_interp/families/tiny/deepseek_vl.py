@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cmrm_interp.families.tiny.parts import chat_template, text_config, tokenizer, vocabulary
+from cmrm_interp.families.tiny.parts import chat_template, siglip, text_config, tokenizer, vocabulary
 
 _EXTRA = ("<image_placeholder>",)
 
@@ -14,22 +14,12 @@ def deepseek_vl(config: dict[str, Any]) -> tuple[Any, Any]:
         DeepseekVLForConditionalGeneration,
         DeepseekVLProcessor,
         LlamaConfig,
-        SiglipVisionConfig,
     )
     from transformers.models.deepseek_vl.image_processing_pil_deepseek_vl import DeepseekVLImageProcessorPil
 
-    vision = SiglipVisionConfig(
-        hidden_size=24,
-        intermediate_size=40,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        image_size=32,
-        patch_size=8,
-        vision_use_head=False,
-    )
     text = LlamaConfig(**text_config(config, _EXTRA))
     tokens: dict[str, Any] = {"image_token_id": vocabulary(_EXTRA)["<image_placeholder>"]}
-    whole = DeepseekVLConfig(vision_config=vision, text_config=text, tie_word_embeddings=False, **tokens)
+    whole = DeepseekVLConfig(vision_config=siglip(), text_config=text, tie_word_embeddings=False, **tokens)
     template = chat_template("<image_placeholder>")
     images = DeepseekVLImageProcessorPil(size={"height": 32, "width": 32}, min_size=8)
     words = tokenizer(template, extra=_EXTRA, image_token="<image_placeholder>")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cmrm_interp.families.tiny.parts import SPECIAL, chat_template, text_config, tokenizer, vocabulary
+from cmrm_interp.families.tiny.parts import SPECIAL, chat_template, siglip, text_config, tokenizer, vocabulary
 
 # PaliGemma's processor writes the first token itself, after the images; without images nobody else would.
 _PALIGEMMA = (
@@ -14,20 +14,6 @@ _PALIGEMMA = (
     "{% for c in m['content'] if c['type'] == 'text' %}{{ c['text'] }} {% endfor %}{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
 )
-
-
-def siglip() -> dict[str, Any]:
-    """Configuration of a tiny SigLIP tower: 16 patches, no class token."""
-    return {
-        "model_type": "siglip_vision_model",
-        "hidden_size": 24,
-        "intermediate_size": 40,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 2,
-        "image_size": 32,
-        "patch_size": 8,
-        "vision_use_head": False,
-    }
 
 
 def paligemma(config: dict[str, Any]) -> tuple[Any, Any]:

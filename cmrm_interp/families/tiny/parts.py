@@ -92,3 +92,17 @@ def chat_template(image: str) -> str:
         + " {% else %}{{ c['text'] }} {% endif %}{% endfor %}"
         "{% endif %}{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
     )
+
+
+def siglip() -> dict[str, Any]:
+    """Configuration of a tiny SigLIP tower: 16 patches, no class token."""
+    return {
+        "model_type": "siglip_vision_model",
+        "hidden_size": 24,
+        "intermediate_size": 40,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 8,
+        "vision_use_head": False,
+    }

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from cmrm_interp.families.tiny.gemma import siglip
-from cmrm_interp.families.tiny.parts import SPECIAL, chat_template, text_config, tokenizer, vocabulary
+from cmrm_interp.families.tiny.parts import SPECIAL, chat_template, siglip, text_config, tokenizer, vocabulary
 
 # Height and width of what an image is fitted into; tiles are 16 pixels wide.
 _PINPOINTS = [[16, 32], [32, 32], [48, 16], [16, 48]]
