@@ -1,5 +1,7 @@
 """Inputs: template, images, padding, and which tokens are which."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -239,3 +241,19 @@ def test_fingerprints_know_inputs_again():
     kinds = [inputs_of(model, kind=k).fingerprint() for k in ("text", "image", "mixed")]
     assert len({*kinds, model.prepare(TEXTS, system="you").fingerprint()}) == 4
     assert inputs_of(model, kind="image").fingerprint() == kinds[1]
+
+
+def test_threads_encode_as_one_does():
+    model = model_of("blip_2")
+    inputs = inputs_of(model)
+    wanted, errors = inputs.batch(slice(0, len(inputs))).tensors, []
+
+    def work():
+        for _ in range(60):
+            tensors = inputs.batch(slice(0, len(inputs))).tensors
+            if any(not torch.equal(tensors[name], wanted[name]) for name in wanted):
+                errors.append("other tensors")
+
+    with ThreadPoolExecutor(4) as pool:
+        errors += [str(task.exception()) for task in [pool.submit(work) for _ in range(4)] if task.exception()]
+    assert errors == []

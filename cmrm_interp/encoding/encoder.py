@@ -1,5 +1,6 @@
 """From prompts to tensors: chat template, image processor, padding; and the rows of an encoding."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,6 +18,8 @@ from cmrm_interp.prompts import Prompt
 
 PaddingSide = Literal["left", "right"]
 _KINDS = ("token_type_ids", "mm_token_type_ids")
+# A fast tokenizer holds how it pads, and processors set that anew for each part of a prompt; models may share one.
+_TOKENIZING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,8 @@ class Encoder:
         images = [
             [load_image(image, f"prompt {row}") for image in prompt.images] for row, prompt in enumerate(prompts, start)
         ]
-        encoded = self._call(written, images, side)
+        with _TOKENIZING:
+            encoded = self._call(written, images, side)
         tensors = {name: tensor for name, tensor in encoded.items() if name in self.accepts}
         return tensors, PromptTokens(self, tensors, prompts, written)
 
