@@ -1,0 +1,6 @@
+"""Many lists of interventions on the same prompts, with what they have in common computed once."""
+
+from cmrm_interp.variants.base import Outcome, Wants
+from cmrm_interp.variants.run import run_variants
+
+__all__ = ["Outcome", "Wants", "run_variants"]
