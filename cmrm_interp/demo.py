@@ -135,6 +135,8 @@ def gap_figure(model: Model, suites: Mapping[str, Suite], n: int = 100) -> Any:
         suites: as `organism_suites` gives them.
         n: requests a condition.
     """
+    import pandas as pd
+
     hook = HOOKS.replace("*", str(model.n_layers // 2))
     states, labels = [], []
     for name, suite in suites.items():
@@ -146,7 +148,8 @@ def gap_figure(model: Model, suites: Mapping[str, Suite], n: int = 100) -> Any:
     points = np.concatenate(states)
     _, _, axes = np.linalg.svd(points - points.mean(0), full_matrices=False)
     title = f"Harmful requests at the last token, block {model.n_layers // 2}"
-    return plots.scatter((points - points.mean(0)) @ axes[:2].T, labels, title=title)
+    frame = pd.DataFrame((points - points.mean(0)) @ axes[:2].T, columns=["component 1", "component 2"])
+    return plots.scatter(frame.assign(suite=labels), "component 1", "component 2", "suite", title=title)
 
 
 def _text(model: Model, recipe: CMRM, report: Report) -> str:

@@ -114,32 +114,44 @@ def test_too_many_kinds_are_refused(sweep):
 
 def test_points_keep_their_condition():
     points = np.arange(10.0).reshape(5, 2)
-    figure = plots.scatter(
-        points, ["text", "image", "text", "image", "image"], "component 1 (60 %)", "component 2 (9 %)"
-    )
+    frame = pd.DataFrame(points, columns=["a", "b"]).assign(kind=["text", "image", "text", "image", "image"])
+    figure = plots.scatter(frame, "a", "b", "kind", {"a": "component 1 (60 %)"})
+    assert figure.axes[0].get_xlabel() == "component 1 (60 %)"
     text, image = figure.axes[0].collections
     assert (text.get_offsets() == points[[0, 2]]).all()
     assert (image.get_offsets() == points[[1, 3, 4]]).all()
     assert legend(figure) == ["text (n = 2)", "image (n = 3)"]
 
 
-@pytest.mark.parametrize(
-    ("points", "labels"), [(np.zeros((3, 3)), "abc"), (np.zeros((3, 2)), "ab"), (np.zeros((0, 2)), "")]
-)
-def test_points_that_cannot_be_drawn_are_refused(points, labels):
-    with pytest.raises(InputError, match="give n x 2 and one label for each"):
-        plots.scatter(points, list(labels))
+def test_points_that_cannot_be_drawn_are_refused():
+    frame = pd.DataFrame({"a": [1.0, np.nan], "b": [1.0, 2.0]})
+    with pytest.raises(InputError, match="no finite a and b"):
+        plots.scatter(frame, "a", "b")
+    with pytest.raises(InputError, match="no column"):
+        plots.scatter(frame, "a", "c")
+    with pytest.raises(InputError, match="no rows"):
+        plots.scatter(frame[:0], "a", "b")
 
 
 def test_heat_has_white_at_zero_only_with_both_signs():
-    image = plots.heatmap(np.array([[-1.0, 3.0]]), "position", "layer", "cosine").axes[0].images[0]
+    frame = pd.DataFrame({"position": [1, 0], "layer": [4, 4], "value": [3.0, -1.0]})
+    image = plots.heatmap(frame, "position", "layer").axes[0].images[0]
     assert image.get_clim() == (-3, 3)
-    image = plots.heatmap(np.array([[1.0, 3.0]]), "position", "layer", "AUC").axes[0].images[0]
+    assert image.get_array().tolist() == [[-1.0, 3.0]]
+    image = plots.heatmap(frame.assign(value=[1.0, 3.0]), "position", "layer").axes[0].images[0]
     assert image.get_clim() == (1, 3)
-    with pytest.raises(InputError, match=r"heatmap of shape \(3,\)"):
-        plots.heatmap(np.zeros(3), "x", "y", "z")
+    with pytest.raises(InputError, match="more than one row for one position and layer"):
+        plots.heatmap(pd.concat([frame, frame]), "position", "layer")
     with pytest.raises(InputError, match="finite"):
-        plots.heatmap(np.full((2, 2), np.nan), "x", "y", "z")
+        plots.heatmap(frame.assign(value=np.nan), "position", "layer")
+    with pytest.raises(InputError, match="finite"):
+        plots.heatmap(frame.assign(value=np.inf), "position", "layer")
+
+
+def test_a_cell_without_a_value_stays_empty():
+    frame = pd.DataFrame({"head": [0, 1, 1], "layer": [0, 0, 1], "value": [1.0, 2.0, 3.0]})
+    array = plots.heatmap(frame, "head", "layer").axes[0].images[0].get_array()
+    assert array.mask.tolist() == [[False, False], [True, False]]
 
 
 def test_nothing_is_left_open_or_changed(rows):
@@ -161,7 +173,7 @@ def test_equal_figures_are_equal_files(rows, tmp_path, suffix):
 @pytest.mark.slow
 def test_a_notebook_shows_a_figure_once(monkeypatch):
     monkeypatch.delenv("MPLBACKEND", raising=False)  # the kernel chooses its own
-    cell = "import numpy as np\nfrom cmrm_interp import plots\nplots.heatmap(np.eye(2), 'x', 'y', 'z')"
+    cell = "import pandas as pd\nfrom cmrm_interp import plots\nplots.lines(pd.DataFrame({'x': [1], 'value': [1]}), 'x')"
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
     NotebookClient(book, timeout=120).execute()
     shown = [output for output in book.cells[0].outputs if "image/png" in output.get("data", {})]

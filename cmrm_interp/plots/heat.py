@@ -1,0 +1,98 @@
+"""A table as a map of colours."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cmrm_interp.errors import InputError
+from cmrm_interp.plots import style
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from cmrm_interp.records import Record
+
+
+def heatmap(
+    data: "pd.DataFrame | Sequence[Record]",
+    x: str,
+    y: str,
+    value: str = "value",
+    labels: Mapping[str, str] | None = None,
+    title: str = "",
+) -> "Figure":
+    """A value over two axes as colours; values of both signs get a diverging scale with white at zero.
+
+    Args:
+        data: a table with one row a cell.
+        x: column of the horizontal axis.
+        y: column of the vertical axis; the smallest (or first) is drawn at the bottom, as layers are.
+        value: column of what the colour says.
+        labels: axis labels with their units, by column; a column's name stands for itself.
+        title: one line over the figure.
+
+    Raises:
+        InputError: if the table is empty, lacks a column, has two rows for one cell, or a value is infinite.
+    """
+    frame, labels = style.table(data, x, y, value), labels or {}
+    if frame.duplicated([x, y]).any():
+        raise InputError(f"more than one row for one {x} and {y}: choose rows first, or draw small multiples")
+    wide = frame.pivot(index=y, columns=x, values=value).reindex(index=_order(frame[y]), columns=_order(frame[x]))
+    with style.axes(width=max(style.COLUMN, 1.4 + 0.16 * wide.shape[1]), height=max(2.0, 0.9 + 0.16 * len(wide))) as (
+        figure,
+        axes,
+    ):
+        image = colours(axes, wide.to_numpy(float), labels.get(x, x), labels.get(y, y))
+        ticks(axes, list(wide.columns), list(wide.index))
+        style.head(axes, title, style.caption(frame) if "n" in frame else "")
+        figure.colorbar(image, ax=axes, label=labels.get(value, value)).outline.set_visible(False)
+    return figure
+
+
+def colours(
+    axes: "Axes", values: np.ndarray, xlabel: str, ylabel: str, limits: tuple[float, float] | None = None
+) -> Any:
+    """Draw a matrix into axes; cells without a value stay grey.
+
+    Args:
+        axes: where to draw.
+        values: rows x columns; the first row is drawn at the bottom.
+        xlabel: what columns are.
+        ylabel: what rows are.
+        limits: smallest and largest value of the scale, for several maps on one; None for those of the matrix.
+
+    Raises:
+        InputError: if no value is finite, or one is infinite.
+    """
+    if np.isinf(values).any() or np.isnan(values).all():
+        raise InputError("a map needs finite numbers: some values are infinite, or there are none")
+    low, high = limits or (float(np.nanmin(values)), float(np.nanmax(values)))
+    limit = max(abs(low), abs(high))
+    both = low < 0 < high
+    scale: dict[str, Any] = (
+        {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit} if both else {"cmap": "cividis", "vmin": low, "vmax": high}
+    )
+    axes.set_facecolor("#bbbbbb")
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    return axes.imshow(np.ma.masked_invalid(values), aspect="auto", origin="lower", interpolation="nearest", **scale)
+
+
+def ticks(axes: "Axes", columns: Sequence[Any], rows: Sequence[Any], most: int = 16) -> None:
+    """Names of columns and rows at a map's axes, so many that they can be read."""
+    for axis, names in ((axes.xaxis, columns), (axes.yaxis, rows)):
+        step = max(1, -(-len(names) // most))
+        axis.set_ticks(range(0, len(names), step), [_short(name) for name in names[::step]])
+    if any(isinstance(name, str) for name in columns):
+        axes.tick_params(axis="x", rotation=60)
+
+
+def _order(column: Any) -> list[Any]:
+    seen = list(dict.fromkeys(column))
+    return seen if any(isinstance(name, str) for name in seen) else sorted(seen)
+
+
+def _short(name: Any) -> str:
+    return f"{name:g}" if isinstance(name, float) else str(name)
