@@ -173,7 +173,9 @@ def test_equal_figures_are_equal_files(rows, tmp_path, suffix):
 @pytest.mark.slow
 def test_a_notebook_shows_a_figure_once(monkeypatch):
     monkeypatch.delenv("MPLBACKEND", raising=False)  # the kernel chooses its own
-    cell = "import pandas as pd\nfrom cmrm_interp import plots\nplots.lines(pd.DataFrame({'x': [1], 'value': [1]}), 'x')"
+    cell = (
+        "import pandas as pd\nfrom cmrm_interp import plots\nplots.lines(pd.DataFrame({'x': [1], 'value': [1]}), 'x')"
+    )
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
     NotebookClient(book, timeout=120).execute()
     shown = [output for output in book.cells[0].outputs if "image/png" in output.get("data", {})]
