@@ -35,7 +35,6 @@ import nnsight
 import torch
 from cloudpickle.cloudpickle import _PICKLE_BY_VALUE_MODULES
 from nnsight.intervention.serialization import dumps, loads
-from transformers import AutoModelForImageTextToText
 
 from cmrm_interp import arrival
 from cmrm_interp.arrival import outcome, unpack
@@ -188,6 +187,8 @@ def load_remote(source: ModelSource, remote: Remote, **hf_kwargs: Any) -> tuple[
     Raises:
         ModelError: a model that is already loaded, or as `load_parts`.
     """
+    from transformers import AutoModelForImageTextToText
+
     if isinstance(source, tuple):
         raise ModelError("remote= needs a hub id or folder: the model given is already here")
     built: list[Any] = []

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from cmrm_interp.axes import Tensor
 from cmrm_interp.families.views import AttentionCall
@@ -95,6 +94,9 @@ def _leaving(path: str, order: dict[str, int], calls: dict[str, Call]) -> Any:
 
 @contextmanager
 def _attention_seen(paths: Mapping[int, str], seen: dict[str, AttentionCall]) -> Iterator[None]:
+    # Takes more than a second to import, and is first needed when a model is there.
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
     look_up = ALL_ATTENTION_FUNCTIONS.get_interface
 
     def _looked_up(kind: str, default: Any) -> Any:
