@@ -47,7 +47,7 @@ def heatmap(
     ):
         image = colours(axes, wide.to_numpy(float), labels.get(x, x), labels.get(y, y))
         ticks(axes, list(wide.columns), list(wide.index))
-        style.head(axes, title, style.caption(frame) if "n" in frame else "")
+        style.head(axes, title, style.counts(frame))
         figure.colorbar(image, ax=axes, label=labels.get(value, value)).outline.set_visible(False)
     return figure
 

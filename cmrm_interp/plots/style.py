@@ -102,11 +102,17 @@ def head(axes: "Axes", title: str, caption: str) -> None:
 
 
 def caption(frame: Any) -> str:
-    """How many items stand behind a table's rows, and what its intervals are."""
+    """How many items stand behind each row of a table with intervals."""
+    n = counts(frame)
+    return f"{n}; 95 % intervals" if n else "95 % intervals"
+
+
+def counts(frame: Any) -> str:
+    """How many items stand behind each row of a table; nothing where it does not say."""
     if "n" not in frame or frame["n"].isna().all():
-        return "95 % intervals"
+        return ""
     low, high = int(frame["n"].min()), int(frame["n"].max())
-    return f"n = {low} each; 95 % intervals" if low == high else f"n = {low} to {high}; 95 % intervals"
+    return f"n = {low} each" if low == high else f"n = {low} to {high}"
 
 
 def table(data: "pd.DataFrame | Sequence[Record]", *columns: str) -> Any:
