@@ -74,7 +74,7 @@ def capture_last(
     _check(network, request)
 
     def _run(batch: Batch) -> Activations:
-        if not network.family.shares_prefix or _forgets(network, batch):
+        if not network.family.shares_prefix or forgets(network, batch.tokens.real.shape[1]):
             return capture_batch(network, encoder, batch, request)
         batch = _right_padded(batch)
         length = common_length(encoder, batch)
@@ -112,12 +112,6 @@ def _check(network: Network, request: Request) -> None:
             "a shared prefix works for clean activations of the decoder's blocks at 'last' alone:"
             f" asked for {', '.join(outside) or repr(request.positions)}; use model.capture"
         )
-
-
-def _forgets(network: Network, batch: Batch) -> bool:
-    """Whether some layer attends to a window that is shorter than the prompts."""
-    window = getattr(network.hf.config.get_text_config(), "sliding_window", None)
-    return window is not None and window <= batch.tokens.real.shape[1]
 
 
 def _right_padded(batch: Batch) -> Batch:
@@ -167,11 +161,10 @@ def _run_prefix(network: Network, encoder: Encoder, batch: Batch, length: int) -
 
 def _run_suffix(network: Network, batch: Batch, request: Request, kept: DynamicCache, length: int) -> Activations:
     suffix = Tokens(batch.tokens.real[:, length:], batch.tokens.image[:, length:])
-    cache = Cache(layers=[_Shown(layer.keys, layer.values) for layer in kept.layers])  # type: ignore[arg-type]
     given = {
         "input_ids": batch.tensors["input_ids"][:, length:],
         "attention_mask": batch.tokens.real.long(),
-        "position_ids": _positions(network, batch)[..., length:],
+        "position_ids": positions_of(network, batch)[..., length:],
     }
     tensors = to_device(network, given)
     found: dict[str, Tensor] = {}
@@ -179,34 +172,61 @@ def _run_suffix(network: Network, batch: Batch, request: Request, kept: DynamicC
 
     @torch.no_grad()
     def _call() -> None:
-        network.hf(**tensors, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        network.hf(**tensors, past_key_values=shown(kept), use_cache=True, logits_to_keep=1)
 
     network.run(_call, tensors, visits, stop=True)
     return Activations({name: found[name] for name in request.hooks}, "last", model=request.model)
 
 
-class _Shown(DynamicLayer):
-    """One prefix, shown to every row: joined to the new tokens of a layer for its attention alone, never kept."""
+class Shown(DynamicLayer):
+    """Keys and values of a prefix, shown to every row: joined to those of later tokens for one attention at a time.
 
-    def __init__(self, keys: Tensor, values: Tensor) -> None:
+    They are never copied for each row or variant beyond that. Keys and values of later tokens are kept if tokens
+    that come later still are to see them.
+    """
+
+    def __init__(self, keys: Tensor, values: Tensor, keeping: bool = False) -> None:
         super().__init__()
         self.lazy_initialization(keys, values)
         self.keys, self.values = self.shown = keys, values
+        self.keeping = keeping
+        self.own: tuple[Tensor, Tensor] | None = None
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Prefix and new tokens together, for one attention."""
-        keys, values = self.shown
-        return _join(keys, key_states), _join(values, value_states)
+        """Prefix and later tokens together."""
+        new = (key_states, value_states)
+        own = new if self.own is None else tuple(torch.cat([old, x], -2) for old, x in zip(self.own, new, strict=True))
+        if self.keeping:
+            self.own = own
+        return _join(self.shown[0], own[0]), _join(self.shown[1], own[1])
+
+
+def shown(kept: DynamicCache, keeping: bool = False) -> Cache:
+    """A cache that shows a prefix to later tokens and leaves the prefix as it is; see `Shown`.
+
+    Args:
+        kept: keys and values of the prefix, one row or as many as the later tokens have.
+        keeping: whether tokens of one pass are seen by those of the next.
+    """
+    layers = [Shown(layer.keys, layer.values, keeping) for layer in kept.layers]  # type: ignore[union-attr]
+    return Cache(layers=layers)  # type: ignore[arg-type]
 
 
 def _join(one: Tensor, new: Tensor) -> Tensor:
     return torch.cat([one.expand(new.shape[0], *one.shape[1:]), new], dim=-2)
 
 
-def _positions(network: Network, batch: Batch) -> Int[Tensor, "..."]:
+def positions_of(network: Network, batch: Batch) -> Int[Tensor, "..."]:
+    """Position ids of a batch, counted over real tokens: ``batch pos``, or ``3 batch pos`` where they have parts."""
     real = batch.tokens.real
     if not network.family.mrope:
         return (real.long().cumsum(1) - 1).clamp(min=0)
     known = {n: t for n, t in batch.tensors.items() if n not in ("attention_mask", "pixel_values")}
     positions, _ = network.hf.model.get_rope_index(**known, attention_mask=real.long())
     return positions
+
+
+def forgets(network: Network, length: int) -> bool:
+    """Whether some layer attends to a window that is not longer than so many tokens."""
+    window = getattr(network.hf.config.get_text_config(), "sliding_window", None)
+    return window is not None and window <= length

@@ -62,21 +62,30 @@ def edits(network: Network, encoder: Encoder, interventions: Sequence[Interventi
     Raises:
         HookPointError: an intervention at a hook point or position that there is not.
     """
-    names = list(network.points)
-    by_hook: dict[str, list[Intervention]] = {}
-    for intervention in interventions:
-        for name in intervention.targets(names):
-            by_hook.setdefault(name, []).append(intervention)
+    by_hook = acting_at(network, interventions, batch)
     if isinstance(network, RemoteNetwork):
         batch = replace(batch, tokens=told(batch.tokens, [i.positions for i in interventions]))
     tokens = _token_steps(batch)
     visits = {}
     for name, acting in by_hook.items():
         point = network.points[name]
-        if network.needs_image(name) and not network.has_images(batch.tensors):
-            continue
         visits[name] = _Edit(name, acting, _patch_steps(point, encoder, batch, acting) if point.is_vision else tokens)
     return visits
+
+
+def acting_at(network: Network, interventions: Sequence[Intervention], batch: Batch) -> dict[str, list[Intervention]]:
+    """Interventions by hook point, in the order given; points that a batch without images does not reach left out.
+
+    Raises:
+        HookPointError: an intervention at a hook point that there is not.
+    """
+    names, sees = list(network.points), network.has_images(batch.tensors)
+    found: dict[str, list[Intervention]] = {}
+    for intervention in interventions:
+        for name in intervention.targets(names):
+            if sees or not network.needs_image(name):
+                found.setdefault(name, []).append(intervention)
+    return found
 
 
 def to_device(network: Network, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -105,6 +105,14 @@ class Intervention(ABC):
 
     positions: Position
 
+    @property
+    def by_token(self) -> bool:
+        """Whether an edit depends on the chosen tokens alone, so that a pass over these tokens is enough for it.
+
+        One that replaces `apply` is given the activation of all tokens, and is not, unless it says so.
+        """
+        return type(self).apply is Intervention.apply
+
     @abstractmethod
     def targets(self, names: Sequence[str]) -> list[str]:
         """Hook points among `names` (all of the model's, in forward order) at which it acts."""
