@@ -8,6 +8,7 @@ instead of with nothing.
 import difflib
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import repeat
 
 from cmrm_interp.aliases import aliases, refusal
@@ -68,11 +69,11 @@ def expand(patterns: str | Iterable[str], names: Sequence[str], whole: bool = Tr
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
     if not patterns:
         raise HookPointError("no hook points were asked for: give at least one name or pattern")
-    chosen: set[str] = set()
+    chosen, existing = set[str](), tuple(names)
     for pattern in patterns:
-        found = _matches(pattern, names, whole)
+        found = _matches(pattern, existing, whole)
         if not found:
-            raise HookPointError(_unknown(pattern, names, whole))
+            raise HookPointError(_unknown(pattern, existing, whole))
         chosen.update(found)
     return [name for name in names if name in chosen]
 
@@ -94,7 +95,9 @@ def check_layers(layers: int | Iterable[int] | None, n_layers: int) -> tuple[int
     return tuple(sorted({layer % n_layers for layer in chosen}))
 
 
-def _matches(pattern: str, names: Sequence[str], whole: bool) -> list[str]:
+# One model is asked the same again and again, and names and their aliases are many.
+@lru_cache(1024)
+def _matches(pattern: str, names: tuple[str, ...], whole: bool) -> list[str]:
     if pattern in names:
         return [pattern]
     sizes = stack_sizes(names)
@@ -106,7 +109,7 @@ def _matches(pattern: str, names: Sequence[str], whole: bool) -> list[str]:
         return len(parts) == len(wanted) and all(map(_fits, wanted, parts, repeat(size), repeat(is_alias)))
 
     own = [name for name in names if fits(name, name, False)]
-    return own + [ours for alias, ours in aliases(tuple(names), whole).items() if fits(alias, ours, True)]
+    return own + [ours for alias, ours in aliases(names, whole).items() if fits(alias, ours, True)]
 
 
 def _fits(wanted: str, part: str, size: int, is_alias: bool) -> bool:
@@ -125,7 +128,7 @@ def _fits(wanted: str, part: str, size: int, is_alias: bool) -> bool:
     return bool(re.fullmatch(r"-\d+", wanted)) and int(wanted) + size == int(part)
 
 
-def _unknown(pattern: str, names: Sequence[str], whole: bool) -> str:
+def _unknown(pattern: str, names: tuple[str, ...], whole: bool) -> str:
     asked = f"no hook point {pattern!r}"
     found = _STACK.match(pattern.strip())
     if found and (others := _matches(f"{found[1]}.*.{found[3]}", names, whole)):
