@@ -8,7 +8,20 @@ copy can be read, too.
 from cmrm_interp.plots.bars import rates
 from cmrm_interp.plots.curves import lines
 from cmrm_interp.plots.heat import heatmap
+from cmrm_interp.plots.overlay import over_image, word_grid
 from cmrm_interp.plots.points import scatter
 from cmrm_interp.plots.style import COLUMN, MARKERS, PALETTE, VERDICTS, save
 
-__all__ = ["COLUMN", "MARKERS", "PALETTE", "VERDICTS", "heatmap", "lines", "rates", "save", "scatter"]
+__all__ = [
+    "COLUMN",
+    "MARKERS",
+    "PALETTE",
+    "VERDICTS",
+    "heatmap",
+    "lines",
+    "over_image",
+    "rates",
+    "save",
+    "scatter",
+    "word_grid",
+]

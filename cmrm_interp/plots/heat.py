@@ -40,7 +40,7 @@ def heatmap(
     frame, labels = style.table(data, x, y, value), labels or {}
     if frame.duplicated([x, y]).any():
         raise InputError(f"more than one row for one {x} and {y}: choose rows first, or draw small multiples")
-    wide = frame.pivot(index=y, columns=x, values=value).reindex(index=_order(frame[y]), columns=_order(frame[x]))
+    wide = frame.pivot(index=y, columns=x, values=value).reindex(index=order(frame[y]), columns=order(frame[x]))
     with style.axes(width=max(style.COLUMN, 1.4 + 0.16 * wide.shape[1]), height=max(2.0, 0.9 + 0.16 * len(wide))) as (
         figure,
         axes,
@@ -89,7 +89,8 @@ def ticks(axes: "Axes", columns: Sequence[Any], rows: Sequence[Any], most: int =
         axes.tick_params(axis="x", rotation=60)
 
 
-def _order(column: Any) -> list[Any]:
+def order(column: Any) -> list[Any]:
+    """Values of a column as an axis has them: numbers sorted, names as they come."""
     seen = list(dict.fromkeys(column))
     return seen if any(isinstance(name, str) for name in seen) else sorted(seen)
 
