@@ -64,7 +64,7 @@ def edits(network: Network, encoder: Encoder, interventions: Sequence[Interventi
     """
     by_hook = acting_at(network, interventions, batch)
     if isinstance(network, RemoteNetwork):
-        batch = replace(batch, tokens=told(batch.tokens, [i.positions for i in interventions]))
+        batch = replace(batch, tokens=told(batch.tokens, [asked for i in interventions for asked in i.asked]))
     tokens = _token_steps(batch)
     visits = {}
     for name, acting in by_hook.items():

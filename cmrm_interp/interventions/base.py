@@ -24,12 +24,14 @@ class Step:
         rows: index of each row in the whole of the inputs.
         has_image: whether each row's prompt has an image.
         kept: what was worked out already (it is the same at every layer, and at new tokens of the same phase).
+        prompt: tokens of the prompt, in a pass over a new token.
     """
 
     tokens: Tokens
     rows: Int[Tensor, " batch"]
     has_image: Bool[Tensor, " batch"]
     kept: dict[Any, Any] = field(default_factory=dict)
+    prompt: Tokens | None = None
 
     @property
     def number(self) -> int:
@@ -42,7 +44,29 @@ class Step:
             return self
         # Asked for at every layer of every step, so the masks are made once.
         later = _once(self.kept, "new token", self.tokens.new_token)
-        return replace(self, tokens=later.new_token(number))
+        return replace(self, tokens=later.new_token(number), prompt=self.prompt or self.tokens)
+
+    def so_far(self, position: Position) -> Bool[Tensor, "batch key"]:
+        """Which tokens of the prompt and of all passes since, this one included, a position means: the keys there are.
+
+        Raises:
+            HookPointError: the prompt of these new tokens is not known.
+        """
+        selector, prompt = as_selector(position), self.prompt or self.tokens
+        if prompt.generated:
+            raise HookPointError("the prompt of these new tokens is not known: make their step by Step.at")
+        done, mask = self.kept.get(("so far", selector), (self.number + 1, prompt.real))
+        masks = [mask] if done <= self.number else [selector.mask(prompt)]
+        first = done + 1 if done <= self.number else 1
+        masks += [selector.mask(prompt.new_token().new_token(number)) for number in range(first, self.number + 1)]
+        self.kept["so far", selector] = (self.number, torch.cat(masks, 1))
+        return self.kept["so far", selector][1]
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What is made at the first layer of this pass and used again at later ones."""
+        if self.kept.get("pass", (None,))[0] != self.number:
+            self.kept["pass"] = (self.number, {})
+        return _once(self.kept["pass"][1], key, make)
 
     def select(
         self, position: Position, width: int, device: torch.device | str = "cpu"
@@ -112,6 +136,11 @@ class Intervention(ABC):
         One that replaces `apply` is given the activation of all tokens, and is not, unless it says so.
         """
         return type(self).apply is Intervention.apply
+
+    @property
+    def asked(self) -> tuple[Position, ...]:
+        """Every position that it asks the tokens for."""
+        return (self.positions,)
 
     @abstractmethod
     def targets(self, names: Sequence[str]) -> list[str]:
