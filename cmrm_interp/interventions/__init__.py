@@ -8,6 +8,7 @@ order given at each hook point. With zero strength the result is bit-equal to no
 from cmrm_interp.interventions.base import Chosen, Intervention, Step
 from cmrm_interp.interventions.gates import CosineAbove, DotAbove, Gate, HasImage
 from cmrm_interp.interventions.hook import Hook
+from cmrm_interp.interventions.knockout import Knockout
 from cmrm_interp.interventions.replacing import Ablate, Patch
 from cmrm_interp.interventions.steering import Add, Clamp, ProjectOut, Subtract
 
@@ -22,6 +23,7 @@ __all__ = [
     "HasImage",
     "Hook",
     "Intervention",
+    "Knockout",
     "Patch",
     "ProjectOut",
     "Step",
