@@ -9,8 +9,9 @@ from cmrm_interp.interventions.base import Chosen, Intervention, Step
 from cmrm_interp.interventions.gates import CosineAbove, DotAbove, Gate, HasImage
 from cmrm_interp.interventions.hook import Hook
 from cmrm_interp.interventions.knockout import Knockout
-from cmrm_interp.interventions.replacing import Ablate, Patch
+from cmrm_interp.interventions.replacing import Ablate, Patch, Skip
 from cmrm_interp.interventions.steering import Add, Clamp, ProjectOut, Subtract
+from cmrm_interp.interventions.units import Units
 
 __all__ = [
     "Ablate",
@@ -26,6 +27,8 @@ __all__ = [
     "Knockout",
     "Patch",
     "ProjectOut",
+    "Skip",
     "Step",
     "Subtract",
+    "Units",
 ]

@@ -1,4 +1,4 @@
-"""Interventions that replace activations: ablation, and patching with captured ones."""
+"""Interventions that replace activations: ablation, skipped blocks, and patching with captured ones."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -59,6 +59,41 @@ class Ablate(Intervention):
         if self.kind == "mean":
             return pool.double().mean(0).to(x.dtype).expand_as(x)
         return pool[_draw(chosen, pool.shape[0], self.seed)].to(x.dtype)
+
+
+@dataclass(frozen=True)
+class Skip(Intervention):
+    """Leave blocks out: the stream behind a block is what it was before it, as it is in this very run.
+
+    Right whatever the block does (parallel branches, gates, a scale at its end), and whatever earlier edits did;
+    edits of the same block's ``hook_resid_pre`` count if they stand before this one.
+
+    Attributes:
+        layers: blocks of the decoder; negative ones count from the last.
+        positions: tokens for which they are left out.
+    """
+
+    layers: int | Iterable[int]
+    positions: Position = "all"
+
+    def __post_init__(self) -> None:
+        """Keep the layers as they are now; refuse what is no position."""
+        check_position(self.positions)
+        freeze_layers(self)
+
+    def targets(self, names: Sequence[str]) -> list[str]:
+        """Where the stream is read, and where it is put back."""
+        ends = ("blocks.*.hook_resid_pre", "blocks.*.hook_resid_post")
+        return at_layers(expand(ends, names), self.layers, names)
+
+    def edit(self, x: Float[Tensor, "n *shape"], chosen: Chosen) -> Float[Tensor, "n *shape"]:
+        """``x`` before a block, which is remembered; what was remembered, behind it."""
+        stem, _, end = chosen.hook.rpartition(".")
+        key = (id(self), stem)
+        if end == "hook_resid_pre":
+            chosen.kept[key] = x
+            return x
+        return chosen.kept.pop(key)
 
 
 @dataclass(frozen=True)
