@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -150,13 +151,18 @@ class _KeepTokens:
     mask: Bool[Tensor, "batch pos"]
     positions: Position
 
+    @cached_property
+    def single(self) -> tuple[Tensor, ...] | None:
+        """Row and column of the one token that each row keeps; None where it may keep several."""
+        return self.mask.nonzero(as_tuple=True) if as_selector(self.positions).single else None
+
     def __call__(self, activation: Tensor, name: str) -> None:
         axis = pos_axis(name)
         moved = activation.movedim(axis, 1)
         if self.positions in ("all", "prompt"):
             self.kept[name] = activation.detach().to("cpu", copy=True)
-        elif as_selector(self.positions).single:
-            self.kept[name] = moved[self.mask.nonzero(as_tuple=True)].detach().cpu()
+        elif self.single is not None:
+            self.kept[name] = moved[self.single].detach().cpu()
         else:
             self.kept[name] = _compact(moved, self.mask).movedim(1, axis).detach().cpu()
 
