@@ -151,13 +151,16 @@ def _heads(heads: Sequence[int] | None, n: int) -> list[int]:
 def _check_left(
     scores: Float[Tensor, "batch head query key"], cut: Bool[Tensor, "batch 1 query key"], hook: str, step: Step
 ) -> None:
+    width = scores.shape[2]
+    columns = cut.any(-1).flatten(0, 1).any(0).nonzero().flatten()
+    scores, cut = scores[:, :, columns], cut[:, :, columns]
     # Masked scores are about as low as numbers go. Where nothing is left, softmax would share attention out evenly.
     seen = scores > torch.finfo(scores.dtype).min / 2
     blind = (seen.any(-1) & ~(seen & ~cut).any(-1)).any(1)
     if not bool(blind.any()):
         return
-    row, query = (int(part) for part in blind.nonzero()[0])
-    column = query - scores.shape[2]
+    row, number = (int(part) for part in blind.nonzero()[0])
+    column = int(columns[number]) - width
     if step.number:
         which = f"new token {step.number - 1}"
     else:
