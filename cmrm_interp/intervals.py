@@ -1,8 +1,14 @@
 """95 % intervals: of a share, and of a mean."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from cmrm_interp.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_AT_ONCE = 2**22  # resampled values that are held at a time
 
 
 def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -40,3 +46,33 @@ def bootstrap_mean(
         (np.asarray(values, float),), np.mean, confidence_level=confidence, n_resamples=resamples, rng=seed
     )
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def bootstrap_means(
+    values: "np.ndarray", seed: int = 0, confidence: float = 0.95, resamples: int = 2000
+) -> tuple["np.ndarray", "np.ndarray"]:
+    """Intervals of the means of many columns, whose rows are resampled together; as `bootstrap_mean` for each.
+
+    Args:
+        values: n x columns.
+        seed: of the resampling.
+        confidence: of the interval.
+        resamples: how many.
+
+    Returns:
+        Low and high ends, one a column; NaN where there is one row alone.
+    """
+    import numpy as np
+    from scipy.stats import bootstrap
+
+    values = np.asarray(values, float)
+    low, high = values.mean(0), values.mean(0)
+    varies = (values != values[0]).any(0)
+    if len(values) < 2:
+        return np.full_like(low, np.nan), np.full_like(high, np.nan)
+    if varies.any():
+        moving = values[:, varies]
+        how = {"confidence_level": confidence, "n_resamples": resamples, "batch": _AT_ONCE // moving.size + 1}
+        found = bootstrap((moving,), np.mean, axis=0, rng=seed, **how)
+        low[varies], high[varies] = found.confidence_interval
+    return low, high

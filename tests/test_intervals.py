@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cmrm_interp.errors import InputError
-from cmrm_interp.intervals import bootstrap_mean, wilson
+from cmrm_interp.intervals import bootstrap_mean, bootstrap_means, wilson
 
 
 def wilson_formula(successes, n, z=1.959963984540054):
@@ -44,6 +44,17 @@ def test_bootstrap_of_few_or_equal_values():
     assert bootstrap_mean([2.0, 2.0, 2.0]) == (2.0, 2.0)
     with pytest.raises(InputError, match="an interval from 1 values"):
         bootstrap_mean([2.0])
+
+
+def test_bootstrap_of_columns_is_that_of_each():
+    values = np.random.default_rng(0).normal(5, [2, 0, 1], (200, 3))
+    low, high = bootstrap_means(values, seed=3)
+    assert (low[1], high[1]) == pytest.approx((5, 5))
+    for column in (0, 2):
+        assert (low[column], high[column]) == pytest.approx(bootstrap_mean(values[:, column].tolist()), abs=0.02)
+    low, high = bootstrap_means(values[:1])
+    assert np.isnan(low).all()
+    assert np.isnan(high).all()
 
 
 def test_importing_the_package_is_light():
