@@ -26,6 +26,7 @@ from cmrm_interp.interventions import (
 )
 from cmrm_interp.model import Model, load
 from cmrm_interp.positions import at
+from cmrm_interp.probes import Probe, ProbeResult, probe, probe_transfer
 from cmrm_interp.prompts import Prompt, Turn
 from cmrm_interp.steps import Generation
 
@@ -46,6 +47,8 @@ __all__ = [
     "Knockout",
     "Model",
     "Patch",
+    "Probe",
+    "ProbeResult",
     "ProjectOut",
     "Prompt",
     "Report",
@@ -61,6 +64,8 @@ __all__ = [
     "mean_diff",
     "positions",
     "principal_direction",
+    "probe",
+    "probe_transfer",
     "project",
     "random_like",
     "recipes",
