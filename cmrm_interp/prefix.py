@@ -194,8 +194,9 @@ class Shown(DynamicLayer):
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Prefix and later tokens together."""
-        new = (key_states, value_states)
-        own = new if self.own is None else tuple(torch.cat([old, x], -2) for old, x in zip(self.own, new, strict=True))
+        own = (key_states, value_states)
+        if self.own is not None:
+            own = (torch.cat([self.own[0], key_states], -2), torch.cat([self.own[1], value_states], -2))
         if self.keeping:
             self.own = own
         return _join(self.shown[0], own[0]), _join(self.shown[1], own[1])
@@ -208,7 +209,11 @@ def shown(kept: DynamicCache, keeping: bool = False) -> Cache:
         kept: keys and values of the prefix, one row or as many as the later tokens have.
         keeping: whether tokens of one pass are seen by those of the next.
     """
-    layers = [Shown(layer.keys, layer.values, keeping) for layer in kept.layers]  # type: ignore[union-attr]
+    # Blocks that a prompt without an image leaves out have none.
+    layers = [
+        Shown(layer.keys, layer.values, keeping) if layer.is_initialized else DynamicLayer()  # type: ignore[union-attr]
+        for layer in kept.layers
+    ]
     return Cache(layers=layers)  # type: ignore[arg-type]
 
 
@@ -220,7 +225,10 @@ def positions_of(network: Network, batch: Batch) -> Int[Tensor, "..."]:
     """Position ids of a batch, counted over real tokens: ``batch pos``, or ``3 batch pos`` where they have parts."""
     real = batch.tokens.real
     if not network.family.mrope:
-        return (real.long().cumsum(1) - 1).clamp(min=0)
+        counted = real.long().cumsum(1) - 1
+        # OPT has a position of its own for padding, which no number above it stands for.
+        own = network.family.pos_embed is not None and not network.family.positions
+        return counted.where(real, -1) if own else counted.clamp(min=0)
     known = {n: t for n, t in batch.tensors.items() if n not in ("attention_mask", "pixel_values")}
     positions, _ = network.hf.model.get_rope_index(**known, attention_mask=real.long())
     return positions

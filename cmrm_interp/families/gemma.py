@@ -31,6 +31,7 @@ PALIGEMMA = FamilyMap(
     gain_offset=1.0,
     vision=VisionMap(layers=SIGLIP, projector="model.multi_modal_projector", mixed=False),
     shares_prefix=False,
+    one_way=False,
     hub_ids=("google/paligemma-3b-mix-224",),
 )
 PALIGEMMA2 = replace(

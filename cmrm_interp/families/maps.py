@@ -193,6 +193,8 @@ class FamilyMap:
         chat_template: used where a checkpoint brings none (Jinja).
         shares_prefix: whether prompts that begin alike can share keys and values: each token sees earlier ones alone,
             and each layer keeps keys and values of its own.
+        one_way: whether each text token sees earlier tokens alone (those of an image may see one another), so that the
+            last tokens of a prompt can be run again behind the others.
         mrope: whether positions of image tokens have three parts, which the model works out itself.
         hub_ids: examples of checkpoints.
     """
@@ -216,6 +218,7 @@ class FamilyMap:
     state: tuple[str, ...] = ()
     chat_template: str | None = None
     shares_prefix: bool = True
+    one_way: bool = True
     mrope: bool = False
     hub_ids: tuple[str, ...] = ()
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cmrm_interp.axes import Float, Int, Tensor
+from cmrm_interp.hooks import pos_axis
+from cmrm_interp.tracing import Visit
 
 Path = Literal["prefix", "resumed", "whole"]
 
@@ -42,3 +44,25 @@ class Outcome:
     logits: Float[Tensor, "..."] | None = None
     activations: Mapping[str, Tensor] = field(default_factory=dict)
     answers: Int[Tensor, "batch new"] | None = None
+
+
+@dataclass(frozen=True)
+class KeepLast:
+    """A visit that keeps the activation at each row's last token, in a batch that is padded on the left.
+
+    Attributes:
+        hook: hook point.
+        found: where it is kept.
+        edit: what is done to the activation before, or None.
+    """
+
+    hook: str
+    found: dict[str, Tensor]
+    edit: Visit | None = None
+
+    def __call__(self, activation: Tensor, step: int) -> Tensor:
+        """Edit and keep."""
+        new = activation if self.edit is None else self.edit(activation, step)
+        new = activation if new is None else new
+        self.found[self.hook] = new.select(pos_axis(self.hook), -1).detach().to("cpu", copy=True)
+        return new

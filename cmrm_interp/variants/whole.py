@@ -1,17 +1,14 @@
 """A variant run as a forward pass of its own: what any model can do."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from cmrm_interp.axes import Int, Tensor
-from cmrm_interp.capture import keep_last
 from cmrm_interp.encoding import Batch, Encoder
 from cmrm_interp.generation import generation_edits, run_batch, settings_of
 from cmrm_interp.interventions import Intervention
 from cmrm_interp.running import edits, forward
 from cmrm_interp.tracing import Network, Visit
-from cmrm_interp.variants.base import Outcome, Wants
+from cmrm_interp.variants.base import KeepLast, Outcome, Wants
 
 
 def run_whole(
@@ -31,8 +28,7 @@ def run_whole(
     logits = None
     if wants.logits or wants.activations:
         visits: dict[str, Visit] = dict(edits(network, encoder, acting, batch))
-        for name, keep in keep_last(wants.activations, batch.tokens, found).items():
-            visits[name] = _Both(visits[name], keep) if name in visits else keep
+        visits |= {name: KeepLast(name, found, visits.get(name)) for name in wants.activations}
         kept = 0 if wants.logits == "all" else 1
         output = forward(network, batch, visits, stop=wants.logits is None, logits_to_keep=kept)
         logits = None if wants.logits is None else output.logits.cpu()
@@ -40,18 +36,6 @@ def run_whole(
         logits = logits[:, -1]  # type: ignore[index]
     answers = _answers(network, encoder, batch, acting, wants.new_tokens) if wants.new_tokens else None
     return Outcome(number, "whole", logits, found, answers)
-
-
-@dataclass(frozen=True)
-class _Both:
-    first: Visit
-    then: Visit
-
-    def __call__(self, activation: Tensor, step: int) -> Any:
-        new = self.first(activation, step)
-        new = activation if new is None else new
-        self.then(new, step)
-        return new
 
 
 def _answers(

@@ -37,7 +37,7 @@ def derive(hf: Any, source: str) -> FamilyMap:
     if stack is None:
         raise _error(hf, source, faults)
     kind, decoder = hf.config.model_type, _joint(hf, stack)
-    family = FamilyMap(kind, (kind,), decoder, blocks=(), shares_prefix=False)
+    family = FamilyMap(kind, (kind,), decoder, blocks=(), shares_prefix=False, one_way=False)
     family = replace(family, **_ends(hf, decoder, stack, faults))
     alone, seen = _run(hf, family, stack, faults)
     family = replace(family, alone=alone)
