@@ -8,6 +8,7 @@ from cmrm_interp.bake import bake, whole_stream
 from cmrm_interp.directions import Directions, cosine, random_like
 from cmrm_interp.estimators import difference, mean_diff, principal_direction, project, reject
 from cmrm_interp.evaluate import Report, evaluate
+from cmrm_interp.gap import GapResult, gap
 from cmrm_interp.inputs import Inputs
 from cmrm_interp.interventions import (
     Ablate,
@@ -38,6 +39,7 @@ __all__ = [
     "CosineAbove",
     "Directions",
     "DotAbove",
+    "GapResult",
     "Gate",
     "Generation",
     "HasImage",
@@ -59,6 +61,7 @@ __all__ = [
     "cosine",
     "difference",
     "evaluate",
+    "gap",
     "images",
     "load",
     "mean_diff",
