@@ -1,0 +1,261 @@
+"""Fitting a tuned lens: steps, checks, the best so far, and a folder to go on from."""
+
+import os
+import random
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from cmrm_interp.axes import Tensor
+from cmrm_interp.errors import InputError, MismatchError
+from cmrm_interp.inputs import Inputs, PromptInputs, digest
+from cmrm_interp.lens.divergence import by_prompt, chunks, divergence, report, streams
+from cmrm_interp.lens.tuned import TunedLens
+from cmrm_interp.lens.unembedding import Unembedding
+from cmrm_interp.model import Model
+from cmrm_interp.positions import to_data
+from cmrm_interp.store import load as load_tensors
+from cmrm_interp.store import save as save_tensors
+
+KIND = "tuned_lens_fit"
+_FEWEST = 2
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How translators are fitted; see `TunedLens.fit`."""
+
+    steps: int = 250
+    lr: float = 1e-3
+    weight_decay: float = 1e-3
+    batch_size: int = 16
+    holdout: float = 0.2
+    checks: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot be."""
+        if self.steps < 0 or self.batch_size < 1 or self.checks < 1:
+            raise InputError(
+                f"steps={self.steps}, batch_size={self.batch_size}, checks={self.checks}: give positive numbers"
+            )
+        if not (self.lr > 0 and self.weight_decay >= 0):
+            raise InputError(f"lr={self.lr}, weight_decay={self.weight_decay}: give positive numbers")
+        if not 0 < self.holdout < 1:
+            raise InputError(f"holdout={self.holdout}: give a share of the prompts, between 0 and 1")
+
+    @classmethod
+    def of(cls, how: Mapping[str, Any]) -> "Settings":
+        """Settings by name.
+
+        Raises:
+            InputError: a name that is none.
+        """
+        names = list(cls.__dataclass_fields__)
+        unknown = [name for name in how if name not in names]
+        if unknown:
+            raise InputError(f"TunedLens.fit has no argument {unknown[0]!r}: there are {', '.join(names)}")
+        return cls(**how)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Prompts that are learnt from, those that choose, and those that are held out."""
+
+    train: Inputs
+    choose: Inputs
+    hold: Inputs
+
+    @classmethod
+    def of(cls, model: Model, several: Sequence[Inputs], settings: Settings) -> "Split":
+        """Divide the prompts by chance.
+
+        Raises:
+            InputError: inputs without prompts, or too few of them.
+        """
+        parts: list[list[Any]] = [[], [], []]
+        for inputs in several:
+            n, order = len(inputs), list(range(len(inputs)))
+            # The same for inputs of the same length: a text and the same with an image are not divided.
+            random.Random(settings.seed).shuffle(order)
+            held = max(2 * _FEWEST, round(settings.holdout * n))
+            if n < held + 1 or not isinstance(inputs, PromptInputs):
+                raise InputError(_too_few(inputs, held))
+            cuts = (0, held // 2, held, n)
+            for part, start, stop in zip((2, 1, 0), cuts, cuts[1:], strict=True):
+                parts[part] += [inputs.prompts[i] for i in order[start:stop]]
+        side = several[0].padding_side
+        return cls(*(model.prepare(part, padding_side=side) for part in parts))
+
+
+def _too_few(inputs: Inputs, held: int) -> str:
+    if not isinstance(inputs, PromptInputs):
+        return "a tuned lens is fitted on prompts, which are divided by chance: make the inputs with model.prepare"
+    return f"{len(inputs)} prompts are too few, of which {held} are held out: give at least {held + 1}"
+
+
+class Progress:
+    """Where a fit stands: translators now, the best so far, the optimiser.
+
+    Attributes:
+        lens: with what it is now.
+        best: with the best translator of each layer so far.
+        least: KL of these on the prompts that choose.
+        step: steps done.
+    """
+
+    def __init__(self, lens: TunedLens, settings: Settings) -> None:
+        """Begin with translators that change nothing."""
+        self.lens = lens
+        self.best = replace(lens, weight=lens.weight.clone(), bias=lens.bias.clone())
+        self.least = torch.full((len(lens.layers),), float("inf"))
+        self.step = 0
+        self.optimizer = torch.optim.AdamW([lens.weight, lens.bias], settings.lr, weight_decay=settings.weight_decay)
+
+    def keep_better(self, values: Tensor) -> None:
+        """Take over the translators of the layers at which they are better than any before."""
+        better = values < self.least
+        self.least = torch.where(better, values, self.least)
+        self.best.weight[better], self.best.bias[better] = self.lens.weight[better], self.lens.bias[better]
+
+    def write(self, path: Path, header: Mapping[str, Any]) -> None:
+        """Write all of it."""
+        state = self.optimizer.state_dict()["state"]
+        moments = {f"{i}.{name}": value for i, one in state.items() for name, value in one.items()}
+        own = {"weight": self.lens.weight, "bias": self.lens.bias, "least": self.least}
+        best = {"best_weight": self.best.weight, "best_bias": self.best.bias}
+        save_tensors(path, {**own, **best, **moments}, {"kind": KIND, "step": self.step, "fit": dict(header)})
+
+    def read(self, path: Path, header: Mapping[str, Any]) -> None:
+        """Go on from what was written.
+
+        Raises:
+            MismatchError: it is another fit.
+        """
+        tensors, found = load_tensors(path, kind=KIND)
+        for name, value in header.items():
+            if found["fit"].get(name) != value:
+                raise MismatchError(
+                    f"{path.parent} holds a fit with {name}={found['fit'].get(name)!r}, not {value!r}: use another"
+                    " folder or remove this one"
+                )
+        self.step, self.least = found["step"], tensors.pop("least")
+        for name, mine in (("weight", self.lens.weight), ("bias", self.lens.bias)):
+            mine.copy_(tensors.pop(name))
+        for name, mine in (("weight", self.best.weight), ("bias", self.best.bias)):
+            mine.copy_(tensors.pop(f"best_{name}"))
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            number, _, part = name.partition(".")
+            state.setdefault(int(number), {})[part] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def fit(
+    model: Model, several: Sequence[Inputs], lens: TunedLens, store: str | os.PathLike[str] | None, **how: Any
+) -> TunedLens:
+    """Fit translators; see `TunedLens.fit`."""
+    settings = Settings.of(how)
+    split = Split.of(model, several, settings)
+    unembed = Unembedding.of(model, split.train)
+    progress = Progress(lens, settings)
+    path = None if store is None else Path(store) / "fit.safetensors"
+    header = {
+        "model": lens.model,
+        "layers": list(lens.layers),
+        "positions": to_data(lens.positions),
+        "inputs": digest(inputs.fingerprint() for inputs in several),
+        **asdict(settings),
+    }
+    if path is not None and path.exists():
+        progress.read(path, header)
+    fitting = _Fitting(model, unembed, split, settings)
+    try:
+        fitting.run(progress, path, header)
+    except KeyboardInterrupt:
+        on = "" if path is None else "; the same call goes on from the last check"
+        warnings.warn(
+            f"stopped after {progress.step} of {settings.steps} steps: this is the best so far{on}", stacklevel=3
+        )
+    best = progress.best
+    values = fitting.values(split.hold, [_as_it_is, best], best)
+    return replace(
+        best, settings={**asdict(settings), "done": progress.step}, report=report(values, best.layers, settings.seed)
+    )
+
+
+@dataclass(frozen=True)
+class _Fitting:
+    model: Model
+    unembed: Unembedding
+    split: Split
+    settings: Settings
+
+    def run(self, progress: Progress, path: Path | None, header: Mapping[str, Any]) -> None:
+        steps = self.settings.steps
+        every = max(1, steps // self.settings.checks)
+        with tqdm(total=steps, initial=progress.step, desc="tuned lens", unit="step", leave=False) as bar:
+            if progress.step == 0:
+                self._check(progress)
+            while progress.step < steps:
+                self._step(progress)
+                bar.update()
+                if progress.step % every == 0 or progress.step == steps:
+                    self._check(progress)
+                    bar.set_postfix(kl=f"{float(progress.least.mean()):.3f}")
+                    if path is not None:
+                        progress.write(path, header)
+
+    def values(self, inputs: Inputs, lenses: Sequence[Any], lens: TunedLens) -> Tensor:
+        return by_prompt(self.model, self.unembed, inputs, lenses, lens, self.settings.batch_size)
+
+    def _check(self, progress: Progress) -> None:
+        progress.keep_better(self.values(self.split.choose, [progress.lens], progress.lens)[0].mean(-1))
+
+    def _step(self, progress: Progress) -> None:
+        drawn = self._drawn(progress.step)
+        found = [
+            streams(self.model, batch, progress.lens.layers, progress.lens.positions)
+            for batch in drawn.batches(self.settings.batch_size)
+        ]
+        total = sum(len(one.last) for one in found)
+        if total:
+            self._gradients(progress.lens, found, total)
+            for group in progress.optimizer.param_groups:
+                group["lr"] = self.settings.lr * (1 - progress.step / self.settings.steps)
+            progress.optimizer.step()
+        progress.step += 1
+
+    def _drawn(self, step: int) -> Inputs:
+        # Which prompts come is a function of seed and step, so that a fit that goes on meets the same ones.
+        prompts = self.split.train.prompts
+        each = -(-len(prompts) // self.settings.batch_size)
+        order = list(range(len(prompts)))
+        random.Random(f"{self.settings.seed} {step // each}").shuffle(order)
+        mine = order[step % each :: each]
+        return self.model.prepare([prompts[i] for i in mine], padding_side=self.split.train.padding_side)
+
+    def _gradients(self, lens: TunedLens, found: Sequence[Any], total: int) -> None:
+        lens.weight.grad, lens.bias.grad = torch.zeros_like(lens.weight), torch.zeros_like(lens.bias)
+        for one in found:
+            for part, target in chunks(one, self.unembed):
+                for number, layer in enumerate(lens.layers):
+                    # One layer at a time: the logits of all would not fit.
+                    weight, bias = (p[number].detach().requires_grad_() for p in (lens.weight, lens.bias))
+                    own = replace(lens, weight=weight[None], bias=bias[None], layers=(layer,))
+                    with torch.enable_grad():
+                        logits = self.unembed(own(one.layers[layer][part], layer))
+                        loss = divergence(target, logits.to(target.device)).sum() / total
+                        grads = torch.autograd.grad(loss, (weight, bias))
+                    lens.weight.grad[number] += grads[0]
+                    lens.bias.grad[number] += grads[1]
+
+
+def _as_it_is(x: Tensor, layer: int) -> Tensor:
+    return x
