@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -194,6 +194,7 @@ class Probe:
             )
 
 
+@runtime_checkable
 class _Told(Protocol):
     """What a condition needs to know of the chosen tokens."""
 
