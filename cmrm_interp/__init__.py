@@ -4,6 +4,7 @@ __version__ = "0.1.0"
 
 from cmrm_interp import images, positions, recipes
 from cmrm_interp.activations import Activations
+from cmrm_interp.attention import attention_map, attention_to
 from cmrm_interp.bake import bake, whole_stream
 from cmrm_interp.directions import Directions, cosine, random_like
 from cmrm_interp.estimators import difference, mean_diff, principal_direction, project, reject
@@ -57,6 +58,8 @@ __all__ = [
     "Subtract",
     "Turn",
     "at",
+    "attention_map",
+    "attention_to",
     "bake",
     "cosine",
     "difference",

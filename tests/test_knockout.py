@@ -235,7 +235,7 @@ def test_cross_attention_is_cut_elsewhere():
     cross = {int(name.split(".")[1]) for name in model.hook_points if ".cross_attn." in name}
     own = [layer for layer in range(model.n_layers) if layer not in cross]
     assert not torch.equal(model.logits(one, ci.Knockout("last", "first", layers=own)), model.logits(one))
-    with pytest.raises(HookPointError, match="by a Knockout with the other layers="):
+    with pytest.raises(HookPointError, match="for attention between tokens of text name the other layers"):
         model.logits(one, ci.Knockout("last", "first"))
 
 

@@ -70,7 +70,7 @@ class Knockout(Intervention):
         """
         n_layers = stack_sizes(names).get("blocks", 0)
         layers = check_layers(self.layers, n_layers) or range(n_layers)
-        self._check_cross(names, layers)
+        check_cross(names, layers, self.asked)
         points = {f"blocks.{layer}{_POINT}": str(layer) for layer in layers}
         lacking = [layer for point, layer in points.items() if point not in names]
         if lacking:
@@ -120,18 +120,27 @@ class Knockout(Intervention):
 
         return step.once(("knockout", *map(as_selector, self.asked), width, n_keys, device), _find)
 
-    def _check_cross(self, names: Sequence[str], layers: Sequence[int]) -> None:
-        cross = sorted({layer_of(name) for name in names if ".cross_attn." in name})  # type: ignore[type-var]
-        if not cross:
-            return
-        of_image = "image" in (simple(self.queries), simple(self.keys))
-        if of_image or set(cross) & set(layers):
-            shown = ",".join(map(str, cross))
-            raise HookPointError(
-                f"layers {shown} of this model attend to the image by cross-attention, in which no token stands for a"
-                f" piece of it: cut the image off by Ablate('blocks.{{{shown}}}.hook_attn_out'), and attention between"
-                " tokens of text by a Knockout with the other layers="
-            )
+
+def check_cross(names: Sequence[str], layers: Iterable[int], positions: Sequence[Position]) -> None:
+    """Refuse layers in which tokens attend to patches by cross-attention, and an image that is seen so.
+
+    Args:
+        names: hook points of the model.
+        layers: those in which attention between tokens is asked for.
+        positions: queries and keys.
+
+    Raises:
+        HookPointError: such a layer, or "image" as a position in a model that has some.
+    """
+    cross = sorted({layer for name in names if ".cross_attn." in name and (layer := layer_of(name)) is not None})
+    if not cross or not ("image" in map(simple, positions) or set(cross) & set(layers)):
+        return
+    shown = ",".join(map(str, cross))
+    raise HookPointError(
+        f"layers {shown} of this model attend to the image by cross-attention, in which no token stands for a piece of"
+        f" it: cut the image off by Ablate('blocks.{{{shown}}}.hook_attn_out'); for attention between tokens of text"
+        " name the other layers in layers="
+    )
 
 
 def _fitted(keys: Bool[Tensor, "batch pos"], n: int) -> Bool[Tensor, "batch key"]:

@@ -1,0 +1,6 @@
+"""Attention: how much of it goes to the image, by layer and head, and what happens where it is cut."""
+
+from cmrm_interp.attention.onto import AttentionMap, attention_map
+from cmrm_interp.attention.share import AttentionShare, attention_to
+
+__all__ = ["AttentionMap", "AttentionShare", "attention_map", "attention_to"]

@@ -1,0 +1,1 @@
+"""Knockouts in windows of layers."""
