@@ -2,7 +2,7 @@
 
 __version__ = "0.1.0"
 
-from cmrm_interp import images, positions, recipes
+from cmrm_interp import images, metrics, positions, recipes
 from cmrm_interp.activations import Activations
 from cmrm_interp.attention import attention_map, attention_to
 from cmrm_interp.bake import bake, whole_stream
@@ -24,13 +24,16 @@ from cmrm_interp.interventions import (
     Knockout,
     Patch,
     ProjectOut,
+    Skip,
     Subtract,
+    Units,
 )
 from cmrm_interp.model import Model, load
 from cmrm_interp.positions import at
 from cmrm_interp.probes import Probe, ProbeResult, probe, probe_transfer
 from cmrm_interp.prompts import Prompt, Turn
 from cmrm_interp.steps import Generation
+from cmrm_interp.sweeps import SweepResult, ablation_sweep, sweep
 
 __all__ = [
     "Ablate",
@@ -55,8 +58,12 @@ __all__ = [
     "ProjectOut",
     "Prompt",
     "Report",
+    "Skip",
     "Subtract",
+    "SweepResult",
     "Turn",
+    "Units",
+    "ablation_sweep",
     "at",
     "attention_map",
     "attention_to",
@@ -68,6 +75,7 @@ __all__ = [
     "images",
     "load",
     "mean_diff",
+    "metrics",
     "positions",
     "principal_direction",
     "probe",
@@ -76,5 +84,6 @@ __all__ = [
     "random_like",
     "recipes",
     "reject",
+    "sweep",
     "whole_stream",
 ]

@@ -1,0 +1,161 @@
+"""Running a plan: batch by batch, every unfinished run of a batch at once, each written as soon as it is known."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from cmrm_interp.axes import Tensor
+from cmrm_interp.encoding import Batch
+from cmrm_interp.errors import HookPointError, InputError
+from cmrm_interp.hooks import expand
+from cmrm_interp.metrics import Metric, Seen
+from cmrm_interp.model import Model
+from cmrm_interp.running import BatchSize, each_batch
+from cmrm_interp.sweeps.grid import told
+from cmrm_interp.sweeps.ledger import Entry, Ledger
+from cmrm_interp.sweeps.plan import Group, Plan, Run
+from cmrm_interp.variants import Outcome, Wants, run_variants
+from cmrm_interp.variants.reach import why_not
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What running needs.
+
+    Attributes:
+        model: the model.
+        metrics: by name.
+        ledger: where values go.
+        wants: what the metrics need of a run.
+        hooks: full name of each hook point, by what a metric calls it.
+    """
+
+    model: Model
+    metrics: Mapping[str, Metric]
+    ledger: Ledger
+    wants: Wants = field(init=False)
+    hooks: Mapping[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Join what the metrics need.
+
+        Raises:
+            HookPointError: a metric's hook point that there is not, or that is several.
+        """
+        needs = [metric.needs for metric in self.metrics.values()]
+        hooks = {asked: _one(self.model, asked) for need in needs for asked in need.hooks}
+        asked = {need.logits for need in needs}
+        logits = "all" if "all" in asked else "last" if "last" in asked else None
+        longest = max(need.new_tokens for need in needs)
+        object.__setattr__(self, "hooks", hooks)
+        object.__setattr__(self, "wants", Wants(logits, tuple(dict.fromkeys(hooks.values())), longest))
+
+    @property
+    def compares(self) -> bool:
+        """Whether a metric compares with the clean model."""
+        return any(metric.needs.clean for metric in self.metrics.values())
+
+    def run(self, plan: Plan, batch_size: BatchSize) -> Iterator[Group]:
+        """Run what is not finished; yields each set of inputs after each of its batches.
+
+        Args:
+            plan: all runs.
+            batch_size: prompts a batch, or ``"auto"``.
+        """
+        left = int((~self.ledger.done).sum())
+        total = self.ledger.done.size
+        with tqdm(total=total, initial=total - left, desc="sweep", unit="run", smoothing=0.05, delay=1) as bar:
+            for group in plan.groups:
+                yield from self._group(group, batch_size, bar)
+
+    def _group(self, group: Group, batch_size: BatchSize, bar: Any) -> Iterator[Group]:
+        runs, inputs = (group.clean, *group.cells), group.inputs.left_padded()
+        keys = [run.key for run in runs]
+        undone = np.flatnonzero(~self.ledger.done[keys].all(0))
+        if not len(undone):
+            return
+        bar.set_postfix_str(told(group.clean.labels))
+
+        def _batch(batch: Batch) -> None:
+            start, stop = int(batch.rows[0]), int(batch.rows[-1]) + 1
+            for rows in self.ledger.pieces(keys, start, stop):
+                todo = [run for run in runs if not self.ledger.done[run.key, rows.start]]
+                if todo:
+                    piece = batch if (rows.start, rows.stop) == (start, stop) else inputs.batch(rows)
+                    self._piece(piece, rows, todo, group.clean, bar)
+
+        for _ in each_batch(inputs, batch_size, _batch, "prompts", int(undone[0])):
+            yield group
+
+    def _piece(self, batch: Batch, rows: slice, todo: Sequence[Run], clean: Run, bar: Any) -> None:
+        # What is compared with the clean model needs its logits, even where its own numbers are finished.
+        runs = [clean, *todo] if self.compares and clean not in todo else list(todo)
+        network, encoder = self.model.network, self.model.encoder
+        outcomes = run_variants(network, encoder, batch, [run.acting for run in runs], self.wants)
+        for outcome, reference in _with_clean(outcomes, runs.index(clean) if self.compares else None):
+            run = runs[outcome.variant]
+            if run in todo:
+                seen = self._seen(outcome, batch, reference)
+                values = {n: _checked(m.measure(seen), n, run, rows, clean) for n, m in self.metrics.items()}
+                why = None
+                if outcome.path == "whole" and run.acting:
+                    why = why_not(network, encoder, batch, run.acting, self.wants)
+                self.ledger.add(Entry(run.key, rows, values, outcome.path, why))
+                bar.update(rows.stop - rows.start)
+
+    def _seen(self, outcome: Outcome, batch: Batch, clean: Tensor | None) -> Seen:
+        activations = {asked: outcome.activations[name] for asked, name in self.hooks.items()}
+        answers = outcome.answers
+
+        def _answer(n: int) -> list[str]:
+            if answers is None:
+                raise InputError("a metric asks for answers that it did not need: give it Needs(new_tokens=...)")
+            return self.model.tokenizer.batch_decode(answers[:, :n], skip_special_tokens=True)
+
+        return Seen(outcome.logits, batch.tokens, activations, _answer, clean)
+
+
+def _with_clean(outcomes: Iterator[Outcome], clean: int | None) -> Iterator[tuple[Outcome, Tensor | None]]:
+    """Outcomes with the clean model's logits, which are waited for; None: without."""
+    held: list[Outcome] = []
+    reference = None
+    for outcome in outcomes:
+        if outcome.variant == clean:
+            reference = Seen(outcome.logits).last
+        held.append(outcome)
+        if clean is None or reference is not None:
+            yield from ((each, reference) for each in held)
+            held = []
+
+
+def _one(model: Model, asked: str) -> str:
+    found = expand(asked, model.hook_points)
+    if len(found) > 1:
+        raise HookPointError(f"a metric reads one hook point, and {asked!r} means {len(found)}: name one")
+    if model.network.points[found[0]].is_vision:
+        raise HookPointError(f"{found[0]!r} holds patches of images, and metrics read at the last token")
+    return found[0]
+
+
+def _checked(given: Any, name: str, run: Run, rows: slice, clean: Run) -> np.ndarray:
+    where = f"the cell {told(run.labels)}" if run is not clean else "the clean run"
+    n = rows.stop - rows.start
+    values = torch.as_tensor(given).detach()
+    if values.shape != (n,):
+        raise InputError(
+            f"metric {name!r} returned shape {tuple(values.shape)} for {n} prompts in {where}: return one number a"
+            f" prompt, shape ({n},)"
+        )
+    values = values.double().cpu()
+    if not bool(values.isfinite().all()):
+        row = int((~values.isfinite()).nonzero()[0])
+        raise InputError(
+            f"metric {name!r} is {float(values[row])} at prompt {rows.start + row} in {where}: look at"
+            " model.logits(inputs, interventions) there (a strength too large for the dtype?), or let the metric give"
+            " a finite number; what is finished is kept"
+        )
+    return values.numpy()
