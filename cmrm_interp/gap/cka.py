@@ -1,14 +1,9 @@
 """Centred kernel alignment: do prompts lie to one another alike in two conditions?"""
 
-from collections.abc import Callable
-
 import numpy as np
 
 from cmrm_interp.axes import Float
 from cmrm_interp.gap.draws import Draws, as_is
-
-_Hsic = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-
 
 def cka(
     x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "n d"], draws: Draws | None = None
@@ -26,7 +21,7 @@ def cka(
     Returns:
         One value a draw.
     """
-    return _alignment(_gram(x), _gram(y), draws or as_is(len(x)), _hsic, _centred)
+    return _alignment(_centred(_gram(x)), _centred(_gram(y)), draws or as_is(len(x)))
 
 
 def cka_debiased(
@@ -45,20 +40,25 @@ def cka_debiased(
     Returns:
         One value a draw.
     """
-    return _alignment(_gram(x), _gram(y), draws or as_is(len(x)), _hsic_unbiased, _centred_hollow)
+    return _alignment(_centred_hollow(_gram(x)), _centred_hollow(_gram(y)), draws or as_is(len(x)))
 
 
-def _alignment(k: np.ndarray, other: np.ndarray, draws: Draws, hsic: _Hsic, centred: Callable) -> np.ndarray:
-    weights = draws.weights
-    with np.errstate(divide="ignore", invalid="ignore"):
-        values = hsic(k, other, weights) / np.sqrt(hsic(k, k, weights) * hsic(other, other, weights))
-    mine, theirs = centred(k), centred(other)
-    whole = float((mine * theirs).sum())
+def _alignment(k: np.ndarray, other: np.ndarray, draws: Draws) -> np.ndarray:
+    """Alignment of two centred kernels, in every draw.
+
+    The bootstrap keeps the centring: to first order, moving it does not move the alignment.
+    """
+    values = _product(k, other, draws) / np.sqrt(_product(k, k, draws) * _product(other, other, draws))
+    whole = np.vdot(k, other)
     # Shuffling pairs leaves the two norms as they are, so that only the product is found again.
     for row in range(draws.null.start, draws.null.stop):
         order = draws.orders[row]
-        values[row] = values[0] * np.vdot(mine, theirs[np.ix_(order, order)]) / whole
+        values[row] = values[0] * np.vdot(k, other[np.ix_(order, order)]) / whole
     return values
+
+
+def _product(k: np.ndarray, other: np.ndarray, draws: Draws) -> np.ndarray:
+    return np.einsum("di,di->d", draws.weights @ (k * other), draws.weights)
 
 
 def _gram(x: np.ndarray) -> np.ndarray:
@@ -76,27 +76,3 @@ def _centred_hollow(k: np.ndarray) -> np.ndarray:
     rows = hollow.sum(1) / (n - 2)
     centred = hollow - rows - rows[:, None] + hollow.sum() / ((n - 1) * (n - 2))
     return centred - np.diag(np.diag(centred))
-
-
-def _hsic(k: np.ndarray, other: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    p = weights / weights.sum(1, keepdims=True)
-    mine, theirs = p @ k, p @ other
-    both = np.einsum("di,di->d", p @ (k * other), p)
-    return both - 2 * (p * mine * theirs).sum(1) + (mine * p).sum(1) * (theirs * p).sum(1)
-
-
-def _hsic_unbiased(k: np.ndarray, other: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Means of ``K_ij L_ij``, ``K_ij L_qr`` and ``K_ij L_iq`` over *different* prompts, with weights."""
-    k, other = k - np.diag(np.diag(k)), other - np.diag(np.diag(other))
-    w, w2 = weights, weights**2
-    first, second, third, fourth = (np.sum(w**power, axis=1) for power in (1, 2, 3, 4))
-    product = k * other
-    mine, theirs, both = w @ k, w @ other, w2 @ product
-    two = ((w @ product) * w).sum(1)
-    three = (w * mine * theirs).sum(1) - (both * w).sum(1)
-    shared = (w2 * mine * theirs).sum(1) - (both * w2).sum(1)
-    four = (mine * w).sum(1) * (theirs * w).sum(1) - 4 * shared - 2 * (both * w2).sum(1)
-    pairs = first**2 - second
-    triples = first**3 - 3 * first * second + 2 * third
-    fours = first**4 - 6 * first**2 * second + 8 * first * third + 3 * second**2 - 6 * fourth
-    return two / pairs + four / fours - 2 * three / triples

@@ -47,6 +47,6 @@ def predictor(train: Float[np.ndarray, "n d"], test: Float[np.ndarray, "m d"]) -
     mean = train.mean(0)
     train, test = train - mean, test - mean
     gram, n = train @ train.T, len(train)
-    intensity, variance = ledoit_wolf(np.diag(gram).copy(), np.asarray((gram**2).sum()), train.shape[1])
+    intensity, variance = ledoit_wolf(np.diag(gram)[None], (gram**2).sum(keepdims=True)[0], train.shape[1])
     shrunk = (1 - intensity) / n * gram + intensity * variance * np.eye(n)
     return np.linalg.solve(shrunk, train @ test.T).T

@@ -6,8 +6,8 @@ from cmrm_interp.axes import Float
 
 
 def ledoit_wolf(
-    squares: Float[np.ndarray, "*draw n"], frobenius: Float[np.ndarray, "*draw"], width: int
-) -> tuple[Float[np.ndarray, "*draw"], Float[np.ndarray, "*draw"]]:
+    squares: Float[np.ndarray, "draw n"], frobenius: Float[np.ndarray, " draw"], width: int
+) -> tuple[Float[np.ndarray, " draw"], Float[np.ndarray, " draw"]]:
     """Intensity of the shrinkage and variance of the sphere: ``(1 - intensity) * S + intensity * variance * 1``.
 
     Ledoit and Wolf (2004), "A well-conditioned estimator for large-dimensional covariance matrices"; equal to
