@@ -189,7 +189,7 @@ class ProbeResult:
             where = {"hook": cell.hook, "layer": layer_of(cell.hook), "position": cell.position}
             size = {"n": len(cell.held.y), "groups": cell.held.n_groups}
             for name, number in found.items():
-                p = {"p_value": cell.p_value if name == "auc" else None}
+                p = {"p_value": cell.p_value if name == "auc" and cell.p_value is not None else float("nan")}
                 rows.append({**where, "metric": name, **asdict(number), **size, **p})
         return pd.DataFrame(rows)
 

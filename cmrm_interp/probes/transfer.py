@@ -1,6 +1,7 @@
 """`probe_transfer`: a probe trained under one condition and tested under another, on requests seen under neither."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -72,13 +73,15 @@ def _check(conditions: Mapping[str, Condition]) -> None:
 
 
 def _examples(conditions: Mapping[str, Condition], how: ProbeSettings) -> dict[str, list[Examples]]:
-    """Examples by condition, their groups numbered alike."""
+    """Examples by condition; one group has one number under all conditions."""
     numbers: dict[Any, int] = {}
     found = {}
     for name, (acts, labels, groups) in conditions.items():
-        values = groups.tolist() if isinstance(groups, np.ndarray | Tensor) else groups
-        codes = [numbers.setdefault(value, len(numbers)) for value in values]
-        found[name] = examples_of(acts, labels, codes, how.positions)
+        names = groups.tolist() if isinstance(groups, np.ndarray | Tensor) else list(groups)
+        parts = examples_of(acts, labels, names, how.positions)
+        # Each condition has numbered its groups in order of appearance.
+        common = np.array([numbers.setdefault(group, len(numbers)) for group in dict.fromkeys(names)])
+        found[name] = [replace(part, groups=common[part.groups]) for part in parts]
     return found
 
 
