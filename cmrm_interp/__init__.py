@@ -5,6 +5,7 @@ __version__ = "0.1.0"
 from cmrm_interp import images, metrics, positions, recipes
 from cmrm_interp.activations import Activations
 from cmrm_interp.attention import attention_map, attention_to
+from cmrm_interp.attribution import direct_logit_attribution
 from cmrm_interp.bake import bake, whole_stream
 from cmrm_interp.directions import Directions, cosine, random_like
 from cmrm_interp.estimators import difference, mean_diff, principal_direction, project, reject
@@ -70,6 +71,7 @@ __all__ = [
     "bake",
     "cosine",
     "difference",
+    "direct_logit_attribution",
     "evaluate",
     "gap",
     "images",

@@ -76,14 +76,19 @@ class Result(View):
     def read(self, raw: Both, frame: Frame) -> Float[Tensor, "batch pos head d_model"]:
         """Each head's z through its rows of the output projection."""
         z = first(raw.given).unflatten(-1, (self.n_heads, -1))
-        return torch.einsum("...hd,hdm->...hm", z, self._weight(frame).unflatten(0, (self.n_heads, -1)))
+        return torch.einsum("...hd,hdm->...hm", z, self.weight(frame).unflatten(0, (self.n_heads, -1)))
 
     def write(self, raw: Both, old: Tensor, new: Tensor, frame: Frame) -> Both:
         """The output moved by the sum of the heads' differences."""
         out = first(raw.returned) + (new - old).sum(-2)
         return raw._replace(returned=replace_first(raw.returned, out))
 
-    def _weight(self, frame: Frame) -> Float[Tensor, "d_heads d_model"]:
+    def weight(self, frame: Frame) -> Float[Tensor, "d_heads d_model"]:
+        """Weights of the output projection, the heads' rows one after another.
+
+        Raises:
+            ModelError: they are quantised.
+        """
         module, weight = frame.modules[self.module], frame.parameter(self.module)
         if weight is None or not weight.is_floating_point():
             raise ModelError(
