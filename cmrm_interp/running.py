@@ -37,23 +37,33 @@ def each_batch(inputs: Inputs, size: BatchSize, run: Callable[[Batch], T], what:
     Raises:
         InputError: a size that is not a positive number.
     """
+    with tqdm(total=len(inputs), initial=start, desc=what, unit="prompt", delay=2, leave=False) as bar:
+        for rows, result in fitting(inputs, size, run, start):
+            bar.update(rows.stop - rows.start)
+            yield result
+
+
+def fitting(inputs: Inputs, size: BatchSize, run: Callable[[Batch], T], start: int = 0) -> Iterator[tuple[slice, T]]:
+    """Rows and results of every batch, as `each_batch` runs them, without a progress bar.
+
+    Raises:
+        InputError: a size that is not a positive number.
+    """
     if size != "auto" and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
         raise InputError(f"batch_size={size!r}: give a positive number of rows, or 'auto'")
     n = FIRST_TRY if size == "auto" else size
-    with tqdm(total=len(inputs), initial=start, desc=what, unit="prompt", delay=2, leave=False) as bar:
-        while start < len(inputs):
-            stop = inputs.stop_of(start, n)
-            try:
-                result = run(inputs.batch(slice(start, stop)))
-            except RuntimeError as error:
-                if size != "auto" or n == 1 or not should_reduce_batch_size(error):
-                    raise
-                n //= 2
-                clear_device_cache(garbage_collection=True)
-                continue
-            bar.update(stop - start)
-            start = stop
-            yield result
+    while start < len(inputs):
+        rows = slice(start, inputs.stop_of(start, n))
+        try:
+            result = run(inputs.batch(rows))
+        except RuntimeError as error:
+            if size != "auto" or n == 1 or not should_reduce_batch_size(error):
+                raise
+            n //= 2
+            clear_device_cache(garbage_collection=True)
+            continue
+        start = rows.stop
+        yield rows, result
 
 
 def edits(network: Network, encoder: Encoder, interventions: Sequence[Intervention], batch: Batch) -> dict[str, Visit]:
@@ -106,6 +116,7 @@ def forward(
     visits: Mapping[str, Visit],
     stop: bool = False,
     kept: Sequence[Box] = (),
+    skips: Mapping[str, Any] | None = None,
     **how: Any,
 ) -> Any:
     """One forward pass over a batch with visits.
@@ -116,6 +127,7 @@ def forward(
         visits: hook point to visit.
         stop: leave the model after the last visit (there is no result then).
         kept: what the visits fill, which a model elsewhere has to send back.
+        skips: modules that are not run, with what they are taken to return; see `Network.run`.
         **how: further arguments of the Hugging Face forward.
 
     Returns:
@@ -131,7 +143,7 @@ def forward(
     def _call() -> None:
         result.append(network.model(tensors)(**tensors, use_cache=False, **how))
 
-    network.run(_call, tensors, visits, stop=stop)
+    network.run(_call, tensors, visits, skips, stop=stop)
     return result[0] if result else None
 
 

@@ -125,8 +125,9 @@ def named(metrics: Metrics) -> dict[str, Metric]:
     Raises:
         InputError: none, two of one name, or something else.
     """
+    pairs: list[tuple[str, Metric]]
     if isinstance(metrics, Mapping):
-        pairs = [(name, _metric(given)) for name, given in metrics.items()]
+        pairs = [(str(name), _metric(given)) for name, given in metrics.items()]
     else:
         several = [metrics] if isinstance(metrics, Metric) or callable(metrics) else _listed(metrics)
         pairs = [(metric.name, metric) for metric in map(_metric, several)]
@@ -151,7 +152,8 @@ def _metric(given: Any) -> Metric:
     if not callable(given):
         raise InputError(f"a metric is a {type(given).__name__}: give a function of logits, or one of ci.metrics")
     name = getattr(given, "__name__", type(given).__name__)
-    return FunctionMetric("metric" if name == "<lambda>" else name, given)
+    function: Callable[[Tensor], Any] = given
+    return FunctionMetric("metric" if name == "<lambda>" else name, function)
 
 
 def _wide(logits: Tensor) -> Tensor:

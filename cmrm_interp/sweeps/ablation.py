@@ -78,8 +78,8 @@ def ablation_sweep(
         raise InputError(f"no ablation {kind!r}: use zero, mean or resample")
     making = _of_directions if unit == "direction" else _of_unit
     over, intervention = making(model, inputs, unit, kind, options)
-    how: Any = {name: options[name] for name in ("store", "batch_size") if name in options}
-    return sweep(model, inputs, over, intervention, metric if metric is not None else kl_to_clean(), **how)
+    how: Any = {name: value for name, value in options.items() if name in ("store", "batch_size")}
+    return sweep(model, inputs, over, intervention, kl_to_clean() if metric is None else metric, **how)
 
 
 Cells = tuple[dict[str, Any], Callable[..., list[Intervention]]]

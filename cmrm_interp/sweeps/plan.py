@@ -87,8 +87,7 @@ def planned(model: Model, inputs: Inputs | Callable[..., Inputs], grid: Grid, in
         MismatchError: inputs of different lengths, or an intervention that does not fit the model.
         HookPointError: a hook point, layer or position that there is not; the message names the cell.
     """
-    from_inputs = grid.used_by("inputs", inputs) if _is_function(inputs) else ()
-    from_cells = grid.used_by("intervention", intervention) if _is_function(intervention) else ()
+    from_inputs, from_cells = _axes_of(grid, "inputs", inputs), _axes_of(grid, "intervention", intervention)
     idle = [name for name in grid.names if name not in (*from_inputs, *from_cells)]
     if idle:
         raise InputError(
@@ -127,6 +126,10 @@ def _called(given: Any, grid: Grid, index: tuple[int, ...], names: Sequence[str]
         return given
     values = grid.values(index)
     return given(**{name: values[name] for name in names})
+
+
+def _axes_of(grid: Grid, what: str, given: Any) -> tuple[str, ...]:
+    return grid.used_by(what, given) if _is_function(given) else ()
 
 
 def _is_function(given: Any) -> bool:

@@ -219,8 +219,7 @@ class SweepResult:
 
     def table_of(self, metric: str) -> "pd.DataFrame":
         """The rows of one metric."""
-        frame = self._table
-        return frame[frame["metric"] == metric].reset_index(drop=True)
+        return self._table.query("metric == @metric").reset_index(drop=True)
 
     @cached_property
     def _table(self) -> "pd.DataFrame":

@@ -14,7 +14,7 @@ from cmrm_interp.errors import HookPointError, InputError
 from cmrm_interp.hooks import expand
 from cmrm_interp.metrics import Metric, Seen
 from cmrm_interp.model import Model
-from cmrm_interp.running import BatchSize, each_batch
+from cmrm_interp.running import BatchSize, fitting
 from cmrm_interp.sweeps.grid import told
 from cmrm_interp.sweeps.ledger import Entry, Ledger
 from cmrm_interp.sweeps.plan import Group, Plan, Run
@@ -88,7 +88,7 @@ class Work:
                     piece = batch if (rows.start, rows.stop) == (start, stop) else inputs.batch(rows)
                     self._piece(piece, rows, todo, group.clean, bar)
 
-        for _ in each_batch(inputs, batch_size, _batch, "prompts", int(undone[0])):
+        for _ in fitting(inputs, batch_size, _batch, int(undone[0])):
             yield group
 
     def _piece(self, batch: Batch, rows: slice, todo: Sequence[Run], clean: Run, bar: Any) -> None:
