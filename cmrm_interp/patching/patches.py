@@ -117,11 +117,13 @@ class _Needed:
         own = self.needed[tokens.first : tokens.first + len(tokens.real)].to(tokens.real.device)
         found = torch.zeros_like(tokens.real)
         for row, real in enumerate(tokens.real):
-            found[row, real] = own[row, : int(real.sum())]
+            # `needed` ends with the last token that any row needs.
+            columns = real.nonzero().flatten()[: own.shape[1]]
+            found[row, columns] = own[row, : len(columns)]
         return found
 
 
-def _needed(numbers: Sequence[Int[Tensor, "batch n"]]) -> Bool[Tensor, "batch pos"]:
+def _needed(numbers: Sequence[Tensor]) -> Bool[Tensor, "batch pos"]:
     together = torch.cat(list(numbers), 1)
     found = torch.zeros(len(together), int(together.max()) + 2, dtype=torch.bool)
     # What has no counterpart is written into a column of its own, which is cut off.
