@@ -167,7 +167,7 @@ class Job:
         """Visit the hook points in forward order."""
         if self.visits:
             network = self.network
-            plan = network._plan(self.visits, network.has_images(self.tensors))
+            plan = network.plan(self.visits, self.tensors)
             if self.how.get("generating"):
                 # transformers' generate runs the vision side before a forward that embeds first.
                 plan = sorted(plan, key=lambda place: not place.points[0].is_vision)

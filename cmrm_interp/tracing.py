@@ -7,7 +7,7 @@ and ``exec`` work as plain scripts do.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -29,11 +29,19 @@ Visit = Callable[[Tensor, int], Tensor | None]
 
 @dataclass(frozen=True)
 class Location:
-    """One side of one module, with the hook points that are seen there."""
+    """One side of one module, with the hook points that are seen there; or a module that is skipped.
+
+    Attributes:
+        module: its path.
+        side: as of a point, or ``"skip"``.
+        points: hook points that are seen there.
+        returned: what a skipped module is taken to return.
+    """
 
     module: str
     side: str
     points: tuple[Point, ...]
+    returned: Any = None
 
 
 class Network:
@@ -44,6 +52,7 @@ class Network:
         family: its map.
         points: hook points by name, in forward order.
         modules: its modules by path.
+        blocks: blocks of the decoder.
     """
 
     def __init__(self, hf: Any, family: FamilyMap, envoy: Any = None) -> None:
@@ -58,8 +67,8 @@ class Network:
         self.family = family
         self.points = {point.name: point for point in hook_points(family, hf)}
         self.modules = dict(hf.named_modules())
-        self._blocks = blocks_of(family, hf, self.modules)
-        self._text_points = {point.name: point for point in points_without_image(family, self._blocks, self.points)}
+        self.blocks = blocks_of(family, hf, self.modules)
+        self._text_points = {point.name: point for point in points_without_image(family, self.blocks, self.points)}
         self._prefill: list[str] | None = None
         self._envoy: Any = nnsight.NNsight(hf) if envoy is None else envoy
         # By path an envoy would take a module called "output" (a Q-Former's) for the output itself.
@@ -68,13 +77,21 @@ class Network:
         # Two threads that trace one model at once would mix their greenlets.
         self._lock = threading.RLock()
 
-    def run(self, call: Callable[[], Any], inputs: Mapping[str, Any], visits: Mapping[str, Visit], **how: bool) -> None:
+    def run(
+        self,
+        call: Callable[[], Any],
+        inputs: Mapping[str, Any],
+        visits: Mapping[str, Visit],
+        skips: Mapping[str, Any] | None = None,
+        **how: bool,
+    ) -> None:
         """Run the model once, calling the visits on the way.
 
         Args:
             call: calls the model (``hf(...)`` or ``hf.generate(...)``) and keeps what it wants of the result.
             inputs: the tensors that `call` gives to the model, for views that need them.
             visits: hook point to visit.
+            skips: paths of modules that are not run, and what each is taken to return (a forward pass only).
             how: ``generating`` (the model is called again for each new token) and ``stop`` (leave the model
                 once the last visit is done; a forward pass only).
 
@@ -82,10 +99,10 @@ class Network:
             HookPointError: a hook point that this run cannot reach.
         """
         with self._lock, _kept(self.hf, self.family.state):
-            if not visits:
+            if not visits and not skips:
                 call()
                 return
-            plan = self._plan(visits, self.has_images(inputs))
+            plan = self._in_order(self.plan(visits, inputs), skips or {}, inputs)
             if how.get("generating") and any(point.is_vision for place in plan for point in place.points):
                 plan = self._as_generated(plan, call)
             # Only these are held: the streams of all layers together would be far larger than the model's own needs.
@@ -113,14 +130,14 @@ class Network:
 
     def names(self, inputs: Mapping[str, Any]) -> list[str]:
         """Hook points that a run on these tensors passes, in forward order."""
-        return list(self.points if self.has_images(inputs) else self._text_points)
+        return list(self._table(inputs))
 
     def adds_up(self, stem: str) -> bool:
         """Whether what a block adds to the stream is all that it does to it."""
         parts = stem.split(".")
         if parts[0] != "blocks":
             return parts[0] == "vision"
-        kind = self._blocks[int(parts[1])].kind
+        kind = self.blocks[int(parts[1])].kind
         return kind.tail is None and kind.scale is None
 
     def arrange(self, call: Callable[[], Any], inputs: Mapping[str, Any]) -> list[str]:
@@ -133,7 +150,7 @@ class Network:
         Returns:
             Hook points that the call should pass and does not.
         """
-        table = self.points if self.has_images(inputs) else self._text_points
+        table = self._table(inputs)
         with self._lock, _kept(self.hf, self.family.state):
             order = observed_order(list(table.values()), self.modules, call)
         missing = [name for name in table if name not in {point.name for point in order}]
@@ -167,12 +184,17 @@ class Network:
         # transformers' generate runs the vision side, or parts of it, before a forward that embeds first.
         if self._prefill is None:
             before = [point for point in self.points.values() if point.is_vision or not layer_of(point)]
-            self._prefill = prefill_order(before, self.modules, call, self._blocks[0].path)
+            self._prefill = prefill_order(before, self.modules, call, self.blocks[0].path)
         rank = {name: number for number, name in enumerate(self._prefill)}
         return sorted(plan, key=lambda place: rank.get(place.points[0].name, len(rank)))
 
-    def _plan(self, visits: Mapping[str, Visit], has_images: bool) -> list[Location]:
-        points = self.points if has_images else self._text_points
+    def plan(self, visits: Iterable[str], inputs: Mapping[str, Any]) -> list[Location]:
+        """Where a run on these tensors is looked at, in forward order, for visits at some hook points.
+
+        Raises:
+            HookPointError: a hook point that this run cannot reach.
+        """
+        points = self._table(inputs)
         wanted = set(visits)
         for name in visits:
             if name not in points:
@@ -186,6 +208,21 @@ class Network:
         chosen = [point for name, point in points.items() if name in wanted]
         places = groupby(chosen, key=lambda point: (point.module, point.side))
         return [Location(module, side, tuple(points)) for (module, side), points in places]
+
+    def _in_order(
+        self, plan: Sequence[Location], skips: Mapping[str, Any], inputs: Mapping[str, Any]
+    ) -> list[Location]:
+        if not skips:
+            return list(plan)
+        points = list(self._table(inputs).values())
+        at = {point.name: number for number, point in enumerate(points)}
+        skipped = {path: next(n for n, point in enumerate(points) if is_within(point.module, path)) for path in skips}
+        places = [(skipped[path], Location(path, "skip", (), value)) for path, value in skips.items()]
+        places += [(at[place.points[0].name], place) for place in plan]
+        return [place for _, place in sorted(places, key=lambda entry: entry[0])]
+
+    def _table(self, inputs: Mapping[str, Any]) -> dict[str, Point]:
+        return self.points if self.has_images(inputs) else self._text_points
 
     def is_eager(self, point: Point) -> bool:
         """Whether the attention at a hook point gives its weights."""
@@ -205,6 +242,11 @@ class Network:
     def envoy(self, path: str) -> Any:
         """The nnsight envoy of a module."""
         return self._envoys[path]
+
+
+def is_within(module: str, path: str) -> bool:
+    """Whether a module is the one at a path, or lies below it."""
+    return module == path or module.startswith(f"{path}.")
 
 
 def _reorder(table: dict[str, Point], order: Sequence[str]) -> None:
@@ -237,7 +279,10 @@ def _walk(
         _steps(network, tracer, plan, visits, frame)
         return
     for place in plan:
-        _stop(network, place, visits, frame, 0)
+        if place.side == "skip":
+            network.envoy(place.module).skip(place.returned)
+        else:
+            _stop(network, place, visits, frame, 0)
     if how.get("stop"):
         tracer.stop()
 
