@@ -69,7 +69,9 @@ def chunks(found: Streams, unembed: Unembedding) -> Iterator[tuple[slice, Tensor
     for start in range(0, len(found.last), unembed.room):
         part = slice(start, start + unembed.room)
         with torch.no_grad():
-            yield part, unembed(found.last[part]).float().log_softmax(-1)
+            target = unembed(found.last[part]).float().log_softmax(-1)
+        # Outside of no_grad, which would hold for whoever is given it, too.
+        yield part, target
 
 
 def by_prompt(

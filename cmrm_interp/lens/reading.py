@@ -134,6 +134,6 @@ def _known(how: Mapping[str, Any]) -> Mapping[str, Any]:
     for name in how:
         if name not in names:
             raise InputError(
-                f"logit_lens has no argument {name!r}: there are layers, positions, tokens, {', '.join(names)}"
+                f"logit_lens has no argument {name!r}: there are layers, positions, tokens, k, {', '.join(names)}"
             )
     return how

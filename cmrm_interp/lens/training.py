@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from cmrm_interp.axes import Tensor
 from cmrm_interp.errors import InputError, MismatchError
 from cmrm_interp.inputs import Inputs, PromptInputs, digest
-from cmrm_interp.lens.divergence import by_prompt, chunks, divergence, report, streams
+from cmrm_interp.lens.divergence import Streams, by_prompt, chunks, divergence, report, streams
 from cmrm_interp.lens.tuned import TunedLens
 from cmrm_interp.lens.unembedding import Unembedding
 from cmrm_interp.model import Model
@@ -86,9 +86,8 @@ class Split:
             held = max(2 * _FEWEST, round(settings.holdout * n))
             if n < held + 1 or not isinstance(inputs, PromptInputs):
                 raise InputError(_too_few(inputs, held))
-            cuts = (0, held // 2, held, n)
-            for part, start, stop in zip((2, 1, 0), cuts, cuts[1:], strict=True):
-                parts[part] += [inputs.prompts[i] for i in order[start:stop]]
+            for part, rows in enumerate((order[held:], order[held // 2 : held], order[: held // 2])):
+                parts[part] += [inputs.prompts[i] for i in rows]
         side = several[0].padding_side
         return cls(*(model.prepare(part, padding_side=side) for part in parts))
 
@@ -200,7 +199,7 @@ class _Fitting:
     def run(self, progress: Progress, path: Path | None, header: Mapping[str, Any]) -> None:
         steps = self.settings.steps
         every = max(1, steps // self.settings.checks)
-        with tqdm(total=steps, initial=progress.step, desc="tuned lens", unit="step", leave=False) as bar:
+        with tqdm(total=steps, initial=progress.step, desc="tuned lens", unit="step", delay=2, leave=False) as bar:
             if progress.step == 0:
                 self._check(progress)
             while progress.step < steps:
@@ -241,20 +240,25 @@ class _Fitting:
         mine = order[step % each :: each]
         return self.model.prepare([prompts[i] for i in mine], padding_side=self.split.train.padding_side)
 
-    def _gradients(self, lens: TunedLens, found: Sequence[Any], total: int) -> None:
+    def _gradients(self, lens: TunedLens, found: Sequence[Streams], total: int) -> None:
         lens.weight.grad, lens.bias.grad = torch.zeros_like(lens.weight), torch.zeros_like(lens.bias)
         for one in found:
             for part, target in chunks(one, self.unembed):
                 for number, layer in enumerate(lens.layers):
                     # One layer at a time: the logits of all would not fit.
-                    weight, bias = (p[number].detach().requires_grad_() for p in (lens.weight, lens.bias))
-                    own = replace(lens, weight=weight[None], bias=bias[None], layers=(layer,))
-                    with torch.enable_grad():
-                        logits = self.unembed(own(one.layers[layer][part], layer))
-                        loss = divergence(target, logits.to(target.device)).sum() / total
-                        grads = torch.autograd.grad(loss, (weight, bias))
-                    lens.weight.grad[number] += grads[0]
-                    lens.bias.grad[number] += grads[1]
+                    grads = self._gradient(lens, layer, one.layers[layer][part], target)
+                    for mine, new in zip((lens.weight.grad, lens.bias.grad), grads, strict=True):
+                        mine[number] += new / total
+
+    @torch.enable_grad()
+    def _gradient(self, lens: TunedLens, layer: int, x: Tensor, target: Tensor) -> tuple[Tensor, ...]:
+        number = lens.layers.index(layer)
+        weight, bias = (p[number].detach().requires_grad_() for p in (lens.weight, lens.bias))
+        own = replace(lens, weight=weight[None], bias=bias[None], layers=(layer,))
+        # Of these alone: the model's weights gather no gradients.
+        return torch.autograd.grad(
+            divergence(target, self.unembed(own(x, layer)).to(target.device)).sum(), (weight, bias)
+        )
 
 
 def _as_it_is(x: Tensor, layer: int) -> Tensor:
