@@ -29,6 +29,7 @@ from cmrm_interp.interventions import (
     Subtract,
     Units,
 )
+from cmrm_interp.lens import LensResult, TunedLens, logit_lens
 from cmrm_interp.model import Model, load
 from cmrm_interp.positions import at
 from cmrm_interp.probes import Probe, ProbeResult, probe, probe_transfer
@@ -52,6 +53,7 @@ __all__ = [
     "Inputs",
     "Intervention",
     "Knockout",
+    "LensResult",
     "Model",
     "Patch",
     "Probe",
@@ -62,6 +64,7 @@ __all__ = [
     "Skip",
     "Subtract",
     "SweepResult",
+    "TunedLens",
     "Turn",
     "Units",
     "ablation_sweep",
@@ -76,6 +79,7 @@ __all__ = [
     "gap",
     "images",
     "load",
+    "logit_lens",
     "mean_diff",
     "metrics",
     "positions",
