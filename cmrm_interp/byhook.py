@@ -1,11 +1,11 @@
 """A mapping from hook point to tensor, which also takes patterns that mean a single point."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from cmrm_interp.aliases import aliases
 from cmrm_interp.axes import Tensor
 from cmrm_interp.errors import HookPointError
-from cmrm_interp.hooks import expand
+from cmrm_interp.hooks import expand, matches
 
 
 class ByHook(Mapping[str, Tensor]):
@@ -25,15 +25,18 @@ class ByHook(Mapping[str, Tensor]):
         Raises:
             HookPointError: there is none, or there are several.
         """
-        if hook in self.tensors:
-            return self.tensors[hook]
-        for other in aliases((hook,), whole=False):
-            if other in self.tensors:
-                return self.tensors[other]
-        found = expand(hook, list(self.tensors), whole=False)
+        found = self._found(hook) or expand(hook, list(self.tensors), whole=False)
         if len(found) != 1:
             raise HookPointError(f"{hook!r} means {len(found)} hook points here: {', '.join(found[:4])} ...")
         return self.tensors[found[0]]
+
+    def __contains__(self, hook: object) -> bool:
+        """Whether a name or pattern means one hook point; without working out what is wrong with others."""
+        return isinstance(hook, str) and len(self._found(hook)) == 1
+
+    def _found(self, hook: str) -> Sequence[str]:
+        own = (hook, *aliases((hook,), whole=False))
+        return [name for name in own if name in self.tensors][:1] or matches(hook, tuple(self.tensors), whole=False)
 
     def __iter__(self) -> Iterator[str]:
         """Hook points."""

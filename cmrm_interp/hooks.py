@@ -71,7 +71,7 @@ def expand(patterns: str | Iterable[str], names: Sequence[str], whole: bool = Tr
         raise HookPointError("no hook points were asked for: give at least one name or pattern")
     chosen, existing = set[str](), tuple(names)
     for pattern in patterns:
-        found = _matches(pattern, existing, whole)
+        found = matches(pattern, existing, whole)
         if not found:
             raise HookPointError(_unknown(pattern, existing, whole))
         chosen.update(found)
@@ -97,9 +97,10 @@ def check_layers(layers: int | Iterable[int] | None, n_layers: int) -> tuple[int
 
 # One model is asked the same again and again, and names and their aliases are many.
 @lru_cache(1024)
-def _matches(pattern: str, names: tuple[str, ...], whole: bool) -> list[str]:
+def matches(pattern: str, names: tuple[str, ...], whole: bool = True) -> tuple[str, ...]:
+    """Names that one pattern stands for, none where `expand` raises."""
     if pattern in names:
-        return [pattern]
+        return (pattern,)
     sizes = stack_sizes(names)
     # A dot inside braces would be a mistake anyway, so that plain splitting is enough.
     wanted = pattern.strip().split(".")
@@ -108,8 +109,8 @@ def _matches(pattern: str, names: tuple[str, ...], whole: bool) -> list[str]:
         parts, size = name.split("."), sizes.get(stack_of(ours) or "", 0)
         return len(parts) == len(wanted) and all(map(_fits, wanted, parts, repeat(size), repeat(is_alias)))
 
-    own = [name for name in names if fits(name, name, False)]
-    return own + [ours for alias, ours in aliases(names, whole).items() if fits(alias, ours, True)]
+    others = (ours for alias, ours in aliases(names, whole).items() if fits(alias, ours, True))
+    return (*(name for name in names if fits(name, name, False)), *others)
 
 
 def _fits(wanted: str, part: str, size: int, is_alias: bool) -> bool:
@@ -131,11 +132,11 @@ def _fits(wanted: str, part: str, size: int, is_alias: bool) -> bool:
 def _unknown(pattern: str, names: tuple[str, ...], whole: bool) -> str:
     asked = f"no hook point {pattern!r}"
     found = _STACK.match(pattern.strip())
-    if found and (others := _matches(f"{found[1]}.*.{found[3]}", names, whole)):
+    if found and (others := matches(f"{found[1]}.*.{found[3]}", names, whole)):
         stack = stack_of(others[0]) or ""
         n = stack_sizes(names)[stack]
         return f"{asked}: this model has {n} {_what(stack)} (0-{n - 1})"
-    if not whole and (others := _matches(pattern, names, True)):
+    if not whole and (others := matches(pattern, names, True)):
         return f"{asked}: whether it is {others[0]!r} depends on the model; ask for the one that you mean"
     if why := refusal(pattern.strip()):
         return f"{asked}: {why}"
