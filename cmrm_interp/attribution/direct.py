@@ -129,7 +129,10 @@ class _Work:
     def _batch(self, batch: Batch) -> Mapping[str, Tensor]:
         splitting = SplitZ(self.request.positions, self.sources, self.model.n_layers)
         acting = (splitting,) if self.reader.by == "source" else ()
-        request = Request(self.request.hooks, self.request.positions, acting)
+        # A prompt without an image leaves blocks out that would attend to one.
+        met = set(self.model.network.names(batch.tensors))
+        hooks = tuple(name for name in self.request.hooks if name in met)
+        request = Request(hooks, self.request.positions, acting)
         acts = capture_batch(self.model.network, self.model.encoder, batch, request)
         names = {layer: acts.selected(f"blocks.{layer}.attn.hook_z") for layer in splitting.found}
         check_split(splitting.found, names)

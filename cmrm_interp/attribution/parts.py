@@ -102,10 +102,11 @@ class Reader:
                 yield Part("per_layer", block.layer), _dot(tail, towards)
 
     def _by_layer(self, acts: Activations, u: Tensor) -> Found:
-        before = _dot(acts.selected(EMBED), u)
+        scales = [*self._scales(), 1.0]
+        before = _dot(acts.selected(EMBED), u * scales[0])
         yield Part("embed"), before
         for block in self.blocks:
-            after = _dot(acts.selected(f"{block.name}.hook_resid_post"), u)
+            after = _dot(acts.selected(f"{block.name}.hook_resid_post"), u * scales[block.layer + 1])
             yield Part("block", block.layer), after - before
             before = after
 

@@ -159,23 +159,29 @@ def _after_head(model: Model, inputs: Inputs, weight: Tensor, bias: Tensor) -> t
     normed, head = kept["ln_final.hook_out"].double().cpu(), kept["unembed.hook_out"]
     if _far(weight @ normed + bias, head):
         raise ModelError(f"{model.name}: its head does more than multiply by its weights: its logits cannot be split")
-    for factor, softcap, made in _ways(model.hf.config.get_text_config(), head):
-        if torch.equal(made, logits):
-            return factor, softcap
-    raise ModelError(f"{model.name}: what it does to its head's output is not known: its logits cannot be split")
+    # Small logits are hardly bent, so that the way is taken that is nearest, and not the first that is near.
+    gap, factor, softcap = min(_ways(model.hf.config.get_text_config(), head, logits), key=lambda way: way[0])
+    if gap > 4 * torch.finfo(head.dtype).eps * max(1.0, float(logits.abs().max())):
+        raise ModelError(f"{model.name}: what it does to its head's output is not known: its logits cannot be split")
+    return factor, softcap
 
 
-def _ways(config: Any, head: Tensor) -> Iterator[tuple[float, float | None, Tensor]]:
-    yield 1.0, None, head
+def _ways(config: Any, head: Tensor, logits: Tensor) -> Iterator[tuple[float, float, float | None]]:
+    """How far from the model's logits each known way from the head leads; its factor and soft cap."""
+
+    def _gap(made: Tensor) -> float:
+        return float((made.float() - logits.float()).abs().max())
+
+    yield _gap(head), 1.0, None
     cap, times, over = (
         getattr(config, name, None) for name in ("final_logit_softcapping", "logit_scale", "logits_scaling")
     )
     if cap is not None:
-        yield 1.0, cap, torch.tanh(head / cap) * cap
+        yield _gap(torch.tanh(head / cap) * cap), 1.0, cap
     if times is not None:
-        yield times, None, head * times
+        yield _gap(head * times), times, None
     if over is not None:
-        yield 1 / over, None, head / over
+        yield _gap(head / over), 1 / over, None
 
 
 def _far(ours: Tensor, theirs: Tensor) -> bool:
