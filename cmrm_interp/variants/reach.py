@@ -89,6 +89,9 @@ def _of_edits(network: Network, batch: Batch, variant: Variant, wants: Wants) ->
                 return f"{type(intervention).__name__} is given the activations of all tokens at once"
     if bool(batch.tokens.image[:, variant.start :].any()):
         return "its edits begin at or before an image's tokens"
+    width = batch.tokens.real.shape[1]
+    if not wants.new_tokens and 2 * (width - variant.start) > width:
+        return "most of the prompt stands behind its first edit, so that going on from the changed block costs less"
     return None
 
 
