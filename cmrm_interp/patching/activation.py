@@ -7,7 +7,7 @@ from cmrm_interp.interventions import Intervention
 from cmrm_interp.metrics import Metrics
 from cmrm_interp.patching.grids import Grid, axes_of, source_of
 from cmrm_interp.patching.results import PatchingResult
-from cmrm_interp.patching.runs import Direction, paired
+from cmrm_interp.patching.runs import Direction, paired, told
 from cmrm_interp.store import PathLike
 from cmrm_interp.sweeps import sweep
 
@@ -46,7 +46,7 @@ def activation_patching(
         HookPointError: layers or tokens that there are not.
         MismatchError: runs that cannot be aligned, or tokens without a counterpart.
     """
-    what = Grid(**grid)
+    what = told(Grid, grid)
     alignment = paired(clean, corrupt, direction, what.unequal)
     cells = what.cells(model, alignment)
     source = source_of(model, alignment, cells)

@@ -1,5 +1,6 @@
 """How well one grid of patching (attribution patching, say) agrees with another (the exact one)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,6 @@ from cmrm_interp.errors import InputError, MismatchError
 from cmrm_interp.patching.results import PatchingResult
 
 RESAMPLES = 2000
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Agreement:
     Attributes:
         pearson, spearman: correlation over cells, of values and of ranks.
         max_difference: the largest difference of two effects, in the metric's own unit.
-        pearson_interval, spearman_interval, max_difference_interval: lower and upper ends; None for one prompt.
+        intervals: lower and upper end of each, by name; none for a single prompt.
         cells: number of cells.
         n: number of prompts.
     """
@@ -26,9 +26,7 @@ class Agreement:
     pearson: float
     spearman: float
     max_difference: float
-    pearson_interval: Interval | None
-    spearman_interval: Interval | None
-    max_difference_interval: Interval | None
+    intervals: Mapping[str, tuple[float, float]]
     cells: int
     n: int
 
@@ -60,10 +58,9 @@ def agreement(
     flat = [r for r, own in zip((exact, approximate), effects.mean(-1), strict=True) if np.ptp(own) == 0]
     if flat:
         raise InputError(f"all cells of {flat[0]!r} have the same effect: there is nothing to correlate")
-    found = np.array([_measures(effects.mean(-1)[..., None])]).reshape(3)
-    low, high = _intervals(effects, seed) if a.n > 1 else (None, None)
-    ends = [None] * 3 if low is None or high is None else [(float(x), float(y)) for x, y in zip(low, high, strict=True)]
-    return Agreement(*map(float, found), *ends, cells=effects.shape[1], n=a.n)
+    pearson, spearman, difference = map(float, _measures(effects.mean(-1)[..., None])[:, 0])
+    ends = _intervals(effects, seed) if a.n > 1 else {}
+    return Agreement(pearson, spearman, difference, ends, effects.shape[1], a.n)
 
 
 def _measures(means: np.ndarray) -> np.ndarray:
@@ -81,9 +78,8 @@ def _pearson(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.divide((a * b).sum(0), size, out=np.full(size.shape, np.nan), where=size > 0)
 
 
-def _intervals(effects: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _intervals(effects: np.ndarray, seed: int) -> dict[str, tuple[float, float]]:
     n = effects.shape[-1]
     drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
-    found = _measures(effects @ drawn.T / n)
-    low, high = np.nanquantile(found, [0.025, 0.975], axis=1)
-    return low, high
+    low, high = np.nanquantile(_measures(effects @ drawn.T / n), [0.025, 0.975], axis=1)
+    return {name: (float(low[i]), float(high[i])) for i, name in enumerate(("pearson", "spearman", "max_difference"))}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cmrm_interp.axes import Bool, Int, Tensor
+from cmrm_interp.axes import Int, Tensor
 from cmrm_interp.encoding import Batch
 from cmrm_interp.errors import InputError, MismatchError
 from cmrm_interp.inputs import Inputs
@@ -52,7 +52,7 @@ class Alignment:
             found[y] = x
         return found
 
-    def masks(self, positions: Mapping[str, Position]) -> list[dict[str, Bool[Tensor, " pos"]]]:
+    def masks(self, positions: Mapping[str, Position]) -> list[dict[str, Tensor]]:
         """Which tokens of each row of `b` some positions mean, over its real tokens.
 
         Args:
@@ -107,6 +107,9 @@ def align(a: Inputs, b: Inputs, unequal: Unequal = "refuse") -> Alignment:
     """
     if unequal not in ("refuse", "leave"):
         raise InputError(f"unequal={unequal!r}: use 'refuse' or 'leave'")
+    for given in (a, b):
+        if not isinstance(given, Inputs):
+            raise InputError(f"inputs is a {type(given).__name__}: make it with model.prepare(prompts, images)")
     if len(a) != len(b):
         raise MismatchError(f"{len(a)} rows and {len(b)} rows: patching needs the same prompts in both runs, in order")
     rows = tuple(zip(_rows(a), _rows(b), strict=True))

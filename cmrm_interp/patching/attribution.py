@@ -13,7 +13,7 @@ from cmrm_interp.patching.gradients import Slope, slopes
 from cmrm_interp.patching.grids import Cell, Grid, axes_of, source_of
 from cmrm_interp.patching.patches import Source
 from cmrm_interp.patching.results import PatchingResult
-from cmrm_interp.patching.runs import Direction, measured, next_token_metric, paired, result
+from cmrm_interp.patching.runs import Direction, measured, next_token_metric, paired, result, told
 from cmrm_interp.running import BatchSize, each_batch
 
 
@@ -48,7 +48,7 @@ def attribution_patching(
         HookPointError: layers or tokens that there are not.
         MismatchError: runs that cannot be aligned, or tokens without a counterpart.
     """
-    what, one = Grid(**grid), next_token_metric(metric)
+    what, (name, one) = told(Grid, grid), next_token_metric(metric)
     alignment = paired(clean, corrupt, direction, what.unequal)
     cells = what.cells(model, alignment)
     source = source_of(model, alignment, cells)
@@ -61,8 +61,8 @@ def attribution_patching(
     parts = list(each_batch(alignment.b.left_padded(), batch_size, _batch, "attribution patching"))
     into, other = (measured(model, inputs, one) for inputs in (alignment.b, alignment.a))
     values = np.concatenate([into + np.concatenate(parts, 1), into[None]])
-    raw = result(model, axes_of(cells), values, one, "gradient")
-    return PatchingResult(raw, {one.name: other}, direction, f"{what.unit}, first order")
+    raw = result(model, axes_of(cells), values, (name, one), "gradient")
+    return PatchingResult(raw, {name: other}, direction, f"{what.unit}, first order")
 
 
 def _estimate(cell: Cell, source: Source, slope: Slope, step: Step) -> np.ndarray:

@@ -145,8 +145,8 @@ def _inside(name: str) -> str:
 
 
 def _coordinates(layer: int, head: int | None, over: str | None, name: Any) -> dict[str, Any]:
-    own = {} if head is None else {"head": head}
-    return {"layer": layer, **own, **({} if over == "layer" else {over: name})}
+    axes = {"layer": layer, "head": head, str(over): layer if over == "layer" else name}
+    return {axis: value for axis, value in axes.items() if value is not None}
 
 
 def _several(positions: Any) -> Any:

@@ -23,7 +23,7 @@ from cmrm_interp.metrics import Metrics
 from cmrm_interp.patching.alignment import Alignment
 from cmrm_interp.patching.patches import PatchFrom, Source, capture_source
 from cmrm_interp.patching.results import PatchingResult
-from cmrm_interp.patching.runs import Direction, measured, next_token_metric, paired, result
+from cmrm_interp.patching.runs import Direction, measured, next_token_metric, paired, result, told
 from cmrm_interp.patching.spans import Places, check, places
 from cmrm_interp.positions import Position
 
@@ -129,16 +129,16 @@ def path_patching(
         InputError: another way in, heads that cannot be parted, or a model on which paths cannot be told apart.
         MismatchError: runs that cannot be aligned.
     """
-    heads, one = Route(**route), next_token_metric(metric)
+    heads, (name, one) = told(Route, route), next_token_metric(metric)
     alignment = paired(clean, corrupt, direction)
     paths = Paths.of(model, alignment, heads)
     senders = heads.chosen(model)
     bar = tqdm(senders, desc="path patching", unit="head", delay=1)
     values = [measured(model, alignment.b, one, paths.interventions(sender)) for sender in bar]
     values.append(measured(model, alignment.b, one))
-    raw = result(model, _axes(model, senders), np.stack(values), one, "whole")
+    raw = result(model, _axes(model, senders), np.stack(values), (name, one), "whole")
     to = f"{heads.through} of {', '.join(map(str, heads.receivers))}" if heads.receivers else "the logits"
-    source = {one.name: measured(model, alignment.a, one)}
+    source = {name: measured(model, alignment.a, one)}
     return PatchingResult(raw, source, direction, f"head's direct path to {to}")
 
 

@@ -92,9 +92,8 @@ class PatchingResult:
         went (None where they do not differ); low and high (95 %) are those of the value.
         """
         frame = self.raw.table().rename(columns={"clean": "into"}).drop(columns=["change"])
-        source = {metric: float(self.source[metric].mean()) for metric in self.raw.metrics}
-        differs = frame["metric"].map({metric: self._differs(metric) for metric in self.raw.metrics})
-        frame["from"] = frame["metric"].map(source)
+        frame["from"] = [float(self.source[metric].mean()) for metric in frame["metric"]]
+        differs = [self._differs(metric) for metric in frame["metric"]]
         gap = (frame["from"] - frame["into"]).where(differs)
         return frame.assign(recovered=(frame["value"] - frame["into"]) / gap)
 

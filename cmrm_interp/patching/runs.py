@@ -1,7 +1,8 @@
 """The two runs of an experiment: which is patched, which it is patched from, and what the metric says of both."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from dataclasses import fields
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -16,6 +17,26 @@ from cmrm_interp.sweeps.header import About, Header
 from cmrm_interp.sweeps.ledger import Ledger
 
 Direction = Literal["denoise", "noise"]
+
+
+T = TypeVar("T")
+
+
+def told(kind: type[T], options: Mapping[str, Any]) -> T:
+    """A value made of named options.
+
+    Args:
+        kind: a dataclass.
+        options: some of its fields.
+
+    Raises:
+        InputError: an option that there is not.
+    """
+    names = [each.name for each in fields(kind)]  # type: ignore[arg-type]
+    unknown = [name for name in options if name not in names]
+    if unknown:
+        raise InputError(f"no argument {unknown[0]!r}: use {', '.join(f'{name}=' for name in names)}")
+    return kind(**options)
 
 
 def paired(clean: Inputs, corrupt: Inputs, direction: str, unequal: Unequal = "refuse") -> Alignment:
@@ -37,31 +58,31 @@ def paired(clean: Inputs, corrupt: Inputs, direction: str, unequal: Unequal = "r
     return align(clean, corrupt, unequal) if direction == "denoise" else align(corrupt, clean, unequal)
 
 
-def next_token_metric(metric: Metrics) -> Metric:
-    """The one metric of the next token's logits.
+def next_token_metric(metric: Metrics) -> tuple[str, Metric]:
+    """The one metric of the next token's logits, with its name.
 
     Raises:
         InputError: several, or one that looks at more.
     """
-    metrics = list(named(metric).values())
-    if len(metrics) > 1 or metrics[0].needs != Needs(logits="last"):
+    (name, one), *others = named(metric).items()
+    if others or one.needs != Needs(logits="last"):
         raise InputError(
             "this takes one metric of the next token's logits, such as ci.metrics.logit_diff, or a function of them:"
-            f" not {', '.join(one.name for one in metrics)}"
+            f" not {', '.join(named(metric))}"
         )
-    return metrics[0]
+    return name, one
 
 
 def measured(model: Any, inputs: Inputs, metric: Metric, interventions: Sequence[Any] = ()) -> np.ndarray:
     """A metric of the next token's logits at every prompt."""
-    return metric.measure(Seen(model.logits(inputs, interventions))).double().cpu().numpy()
+    return metric.measure(Seen(model.logits(inputs, interventions))).detach().double().cpu().numpy()
 
 
 def result(
     model: Any,
     axes: Mapping[str, Sequence[Any]],
     values: np.ndarray,
-    metric: Metric,
+    metric: tuple[str, Metric],
     path: str,
 ) -> SweepResult:
     """Values that were not found by a sweep, in the form of one.
@@ -70,13 +91,14 @@ def result(
         model: of which they are.
         axes: their labels.
         values: ``cells + 1 prompts``, in the order of the axes' product; the run as it is comes last.
-        metric: what was measured.
+        metric: what was measured, with its name.
         path: how it was found.
     """
-    about = About(metric.name, metric.unit, metric.share)
+    name, one = metric
+    about = About(name, one.unit, one.share)
     made_with = Provenance(model.name, model.revision, model.fingerprint)
     labels = {name: tuple(own) for name, own in axes.items()}
     n = values.shape[1]
     header = Header(labels, (), (about,), n, model.fingerprint, provenance=made_with)
     paths = {key: {path: n} for key in range(len(values))}
-    return SweepResult(Ledger(header, {metric.name: values}, np.ones(values.shape, bool), paths))
+    return SweepResult(Ledger(header, {name: values}, np.ones(values.shape, bool), paths))
