@@ -2,9 +2,9 @@
 
 __version__ = "0.1.0"
 
-from cmrm_interp import images, metrics, positions, recipes
+from cmrm_interp import images, metrics, patching, positions, recipes
 from cmrm_interp.activations import Activations
-from cmrm_interp.attention import attention_map, attention_to
+from cmrm_interp.attention import attention_map, attention_to, knockout_sweep
 from cmrm_interp.attribution import direct_logit_attribution
 from cmrm_interp.bake import bake, whole_stream
 from cmrm_interp.directions import Directions, cosine, random_like
@@ -78,10 +78,12 @@ __all__ = [
     "evaluate",
     "gap",
     "images",
+    "knockout_sweep",
     "load",
     "logit_lens",
     "mean_diff",
     "metrics",
+    "patching",
     "positions",
     "principal_direction",
     "probe",

@@ -8,7 +8,7 @@ import cmrm_interp as ci
 from cmrm_interp.errors import HookPointError, InputError, ModelError
 from cmrm_interp.positions import at
 from tests.oracles import hooks as oracle
-from tests.support import SIDES, close, fresh, inputs_of, model_of, network, picture, same
+from tests.support import SIDES, close, fresh, inputs_of, model_of, network, picture, same, unchecked
 
 CASES = ("llava", "qwen2_vl", "gemma3", "mistral3", "gpt2", "opt")
 
@@ -149,3 +149,33 @@ def test_nothing_is_kept_but_sums():
     assert one_by_one.values.shape == (6, model.n_layers, model.n_heads)
     close(one_by_one.values, ci.attention_to(model, inputs, batch_size=4).values)
     assert np.isfinite(one_by_one.table()["low"]).all()
+
+
+@pytest.mark.parametrize(("family", "queries"), [("llava", "last"), ("qwen2_vl", "text"), ("gpt2", "last")])
+def test_a_sweep_of_knockouts_is_each_on_its_own(family, queries):
+    model = model_of(family)
+    inputs = inputs_of(model)
+    keys = "image" if model.family.vision else slice(1, 3)
+    metric = ci.metrics.logit_diff(model, 3, 5)
+    result = ci.knockout_sweep(model, inputs, queries, keys, window=2, metric=metric)
+    for layer in range(model.n_layers):
+        window = [n for n in (layer, layer + 1) if n < model.n_layers]
+        logits = model.logits(inputs, ci.Knockout(queries, keys, layers=window))
+        close(torch.tensor(result.values()[layer]).float(), logits[:, 3] - logits[:, 5])
+    assert set(result.table()["layer"]) == set(range(model.n_layers))
+
+
+def test_windows_are_around_their_layer():
+    model = model_of("llava")
+    inputs = inputs_of(model)
+    result = ci.knockout_sweep(model, inputs, window=3, heads=[0, 1], metric=ci.metrics.logit_diff(model, 3, 5))
+    for layer, window in ((0, [0, 1]), (2, [1, 2, 3]), (3, [2, 3])):
+        logits = model.logits(inputs, ci.Knockout("last", "image", layers=window, heads=[0, 1]))
+        close(torch.tensor(result.values()[layer]).float(), logits[:, 3] - logits[:, 5])
+    every = ci.knockout_sweep(model, inputs, window=model.n_layers)
+    assert every.values().min() > -1e-5
+    assert every.values()[:, 1] == pytest.approx(0, abs=1e-5)
+    with pytest.raises(InputError, match="window=0: give a number of layers, 1 to 4"):
+        ci.knockout_sweep(model, inputs, window=0)
+    with pytest.raises(InputError, match="knockout_sweep has no argument 'layers': use metric, heads"), unchecked():
+        ci.knockout_sweep(model, inputs, layers=[1])
