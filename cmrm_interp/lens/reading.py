@@ -4,7 +4,7 @@ nostalgebraist (2020), "interpreting GPT: the logit lens"; on image tokens: Neo 
 Information Processing in Vision-Language Models" (arXiv 2410.07149).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from cmrm_interp.lens.readout import Readout, joined, read_out
 from cmrm_interp.lens.result import LensResult
 from cmrm_interp.lens.tuned import TunedLens
 from cmrm_interp.lens.unembedding import Unembedding
-from cmrm_interp.lens.vocabulary import token_ids
+from cmrm_interp.metrics.vocabulary import OneOrMore, token_ids
 from cmrm_interp.model import Model
 from cmrm_interp.positions import Position
 from cmrm_interp.running import BatchSize, each_batch, edits, forward
@@ -33,7 +33,7 @@ def logit_lens(
     inputs: Inputs,
     layers: Layers = None,
     positions: Position = "last",
-    tokens: str | int | Iterable[str | int] = (),
+    tokens: OneOrMore = (),
     k: int = 5,
     **how: Any,
 ) -> LensResult:
@@ -64,7 +64,8 @@ def logit_lens(
     numbers = layer_numbers(layers, model.n_layers)
     acting = vet(model, inputs, reading.interventions)
     unembed = Unembedding.of(model, inputs)
-    asked = token_ids(model.tokenizer, tokens, unembed.width)
+    several = [tokens] if isinstance(tokens, str | int) else list(tokens)
+    asked = {str(token): token_ids(model, token)[0] for token in several}
     if isinstance(k, bool) or not 1 <= k <= unembed.width:
         raise InputError(f"k={k} top tokens: use 1 to {unembed.width}, the size of this vocabulary")
     if reading.lens is not None:

@@ -9,7 +9,7 @@ from cmrm_interp.errors import HookPointError, InputError
 from cmrm_interp.inputs import Inputs, PromptInputs
 from cmrm_interp.lens.places import EMBED, Places, hook_of, layer_numbers
 from cmrm_interp.lens.readout import Readout
-from cmrm_interp.lens.vocabulary import token_texts
+from cmrm_interp.lens.words import token_texts
 from cmrm_interp.plots import over_image, word_grid
 
 if TYPE_CHECKING:

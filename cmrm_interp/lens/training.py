@@ -163,7 +163,8 @@ def fit(
     settings = Settings.of(how)
     split = Split.of(model, several, settings)
     unembed = Unembedding.of(model, split.train)
-    progress = Progress(lens, settings)
+    # Where the streams are: translators of a large model are too large to be moved at every step.
+    progress = Progress(lens.to(model.hf.device), settings)
     path = None if store is None else Path(store) / "fit.safetensors"
     header = {
         "model": lens.model,
@@ -182,7 +183,7 @@ def fit(
         warnings.warn(
             f"stopped after {progress.step} of {settings.steps} steps: this is the best so far{on}", stacklevel=3
         )
-    best = progress.best
+    best = progress.best.to("cpu")
     values = fitting.values(split.hold, [_as_it_is, best], best)
     return replace(
         best, settings={**asdict(settings), "done": progress.step}, report=report(values, best.layers, settings.seed)

@@ -5,7 +5,7 @@ Belrose et al., "Eliciting Latent Predictions from Transformers with the Tuned L
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -109,6 +109,10 @@ class TunedLens:
         weight, bias = (part[at].to(x.device) for part in (self.weight, self.bias))
         wide = x.float()
         return (wide + wide @ weight.T + bias).to(x.dtype)
+
+    def to(self, device: torch.device | str) -> "TunedLens":
+        """The same with its translators on a device."""
+        return replace(self, weight=self.weight.to(device), bias=self.bias.to(device))
 
     def __repr__(self) -> str:
         """Layers and positions, one line."""
