@@ -10,7 +10,7 @@ from cmrm_interp.gap.cka import cka, cka_debiased
 from cmrm_interp.gap.classifier import classifier_accuracy
 from cmrm_interp.gap.conditions import describe, told, variants
 from cmrm_interp.gap.cosine import cosine, paired_cosine
-from cmrm_interp.gap.draws import Draws, as_is, draw, interval, p_value
+from cmrm_interp.gap.draws import Draws, as_is, draw, holm, interval, p_value
 from cmrm_interp.gap.mahalanobis import mahalanobis
 from cmrm_interp.gap.metrics import METRICS, Metric
 from cmrm_interp.gap.mmd import mmd2
@@ -36,6 +36,7 @@ __all__ = [
     "describe",
     "draw",
     "gap",
+    "holm",
     "interval",
     "mahalanobis",
     "mmd2",

@@ -12,7 +12,7 @@ from cmrm_interp.directions import Directions
 from cmrm_interp.errors import InputError
 from cmrm_interp.gap.conditions import conditions_of
 from cmrm_interp.gap.design import Design, named
-from cmrm_interp.gap.draws import Draws, draw, interval, p_value
+from cmrm_interp.gap.draws import Draws, draw, holm, interval, p_value
 from cmrm_interp.gap.metrics import Metric
 from cmrm_interp.gap.pca import project_jointly
 from cmrm_interp.gap.result import GapResult, Measure
@@ -114,15 +114,12 @@ def _measure(metric: Metric, hook: str, pair: tuple[str, str], rows: Mapping[str
 
 def _corrected(measures: Sequence[Measure]) -> tuple[Measure, ...]:
     """The measures with p values corrected over the hook points of each pair and metric."""
-    from statsmodels.stats.multitest import multipletests
-
     families: dict[tuple[str, str, str], list[int]] = {}
     for place, measure in enumerate(measures):
         if measure.p is not None:
             families.setdefault((measure.a, measure.b, measure.metric), []).append(place)
     corrected = list(measures)
     for places in families.values():
-        found = multipletests([measures[place].p for place in places], method="holm")[1]
-        for place, p in zip(places, np.asarray(found), strict=True):
+        for place, p in zip(places, holm(np.array([measures[place].p for place in places])), strict=True):
             corrected[place] = replace(measures[place], p_holm=float(p))
     return tuple(corrected)

@@ -5,6 +5,7 @@ import numpy as np
 from cmrm_interp.axes import Float
 from cmrm_interp.gap.draws import Draws, as_is
 
+
 def cka(
     x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "n d"], draws: Draws | None = None
 ) -> Float[np.ndarray, " draw"]:

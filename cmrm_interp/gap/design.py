@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from cmrm_interp.axes import Tensor
 from cmrm_interp.directions import Directions, basis
 from cmrm_interp.errors import InputError, MismatchError
 from cmrm_interp.gap.conditions import REFERENCE
@@ -83,7 +84,7 @@ class Design:
                 continue
             if given[hook].shape[-1] != width:
                 raise MismatchError(f"{name!r} has width {given[hook].shape[-1]} at {hook!r}, the states have {width}")
-            found += overlaps(name, np.atleast_2d(basis(given[hook].double(), hook).numpy()))
+            found += overlaps(name, _basis(given[hook].double(), hook))
         return found
 
 
@@ -104,3 +105,9 @@ def named(directions: Directions | Mapping[str, Directions] | None, states: Stat
         if not any(hook in given for hook in states.hooks):
             raise MismatchError(f"{name!r} has no vector at these hook points ({', '.join(states.hooks[:3])} ...)")
     return found
+
+
+def _basis(tensor: Tensor, hook: str) -> np.ndarray:
+    """Orthonormal rows; those of one vector keep its sign, which a basis from singular vectors has not."""
+    rows = basis(tensor, hook).numpy()
+    return rows if len(rows) > 1 else rows * np.sign(rows @ tensor.reshape(-1, tensor.shape[-1])[0].numpy())[:, None]

@@ -129,13 +129,14 @@ def test_mmd_of_two_gaussians_is_the_kernels_expectation():
     base = (s2 / (s2 + 2)) ** (d / 2)
     assert found == pytest.approx(2 * base * (1 - np.exp(-(m**2) / (2 * (s2 + 2)))), rel=0.08)
     null = [mmd2(*gaussians(50, d, 0, seed))[0] for seed in range(100)]
-    assert abs(np.mean(null)) < 3 * np.std(null) / 10 and min(null) < 0
+    assert abs(np.mean(null)) < 3 * np.std(null) / 10
+    assert min(null) < 0
 
 
 def test_mmd_without_a_bandwidth_is_refused_where_most_states_are_one():
     x = np.zeros((9, 2))
     x[0] = 1
-    with pytest.raises(InputError, match="bandwidth 0.0: give a positive one"):
+    with pytest.raises(InputError, match=r"bandwidth 0\.0: give a positive one"):
         mmd2(x, x.copy())
 
 
@@ -191,12 +192,12 @@ def test_the_interval_of_cka_covers_that_of_many_prompts(metric):
         x = gaussians(n, 4, seed=seed)[0]
         return x, x + 0.8 * gaussians(n, 4, seed=seed + 1000)[0] * np.array([1, 0, 2, 1])
 
-    truth, hits = metric(*states(3000, 5))[0], 0
-    for seed in range(60):
-        draws = draw(80, 100, 300, seed)
+    truth, hits = metric(*states(1500, 5))[0], 0
+    for seed in range(40):
+        draws = draw(80, 100, 200, seed)
         low, high = interval(metric(*states(80, seed), draws), draws)
         hits += low <= truth <= high
-    assert hits / 60 >= 0.8
+    assert hits / 40 >= 0.8
 
 
 @pytest.mark.parametrize("metric", [cka, cka_debiased])
@@ -219,7 +220,8 @@ def test_shuffled_draws_are_the_metric_of_shuffled_prompts(metric):
 def test_unrelated_states_have_a_debiased_cka_of_zero_and_a_biased_one_far_above():
     found = [(cka(*s)[0], cka_debiased(*s)[0]) for s in (gaussians(30, 60, seed=seed) for seed in range(20))]
     biased, debiased = np.mean(found, axis=0)
-    assert biased > 0.5 and abs(debiased) < 0.05
+    assert biased > 0.5
+    assert abs(debiased) < 0.05
 
 
 def test_silhouette_is_scikit_learns():

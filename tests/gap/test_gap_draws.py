@@ -5,8 +5,9 @@ import itertools
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
-from cmrm_interp.gap import METRICS, as_is, draw, interval, mmd2, p_value, shift_agreement, silhouette
+from cmrm_interp.gap import METRICS, as_is, draw, holm, interval, mmd2, p_value, shift_agreement, silhouette
 
 
 def pairs(n, d, shift=0.0, seed=0):
@@ -18,21 +19,30 @@ def pairs(n, d, shift=0.0, seed=0):
 def test_the_first_draw_is_the_data_then_come_null_and_bootstrap():
     draws = draw(12, permutations=200, resamples=300, seed=3)
     assert draws.signs.shape == draws.orders.shape == draws.weights.shape == (501, 12)
-    assert (draws.signs[0] == 1).all() and (draws.orders[0] == np.arange(12)).all() and (draws.weights[0] == 1).all()
-    assert (draws.weights[draws.null] == 1).all() and (draws.signs[draws.resampled] == 1).all()
-    assert (draws.weights.sum(1) == 12).all() and (np.sort(draws.orders, 1) == np.arange(12)).all()
+    assert (draws.signs[0] == 1).all()
+    assert (draws.orders[0] == np.arange(12)).all()
+    assert (draws.weights[0] == 1).all()
+    assert (draws.weights[draws.null] == 1).all()
+    assert (draws.signs[draws.resampled] == 1).all()
+    assert (draws.weights.sum(1) == 12).all()
+    assert (np.sort(draws.orders, 1) == np.arange(12)).all()
     assert not draws.exact
 
 
 def test_equal_seeds_draw_alike_and_others_do_not():
     a, b, c = draw(20, 100, 100, 1), draw(20, 100, 100, 1), draw(20, 100, 100, 2)
-    assert (a.signs == b.signs).all() and (a.weights == b.weights).all() and (a.orders == b.orders).all()
-    assert (a.signs != c.signs).any() and (a.weights != c.weights).any() and (a.orders != c.orders).any()
+    assert (a.signs == b.signs).all()
+    assert (a.weights == b.weights).all()
+    assert (a.orders == b.orders).all()
+    assert (a.signs != c.signs).any()
+    assert (a.weights != c.weights).any()
+    assert (a.orders != c.orders).any()
 
 
 def test_few_pairs_have_every_swap_once():
     draws = draw(6, permutations=100)
-    assert draws.exact and {tuple(s) for s in draws.signs[draws.null]} == set(itertools.product((1, -1), repeat=6))
+    assert draws.exact
+    assert {tuple(s) for s in draws.signs[draws.null]} == set(itertools.product((1, -1), repeat=6))
 
 
 @pytest.mark.parametrize("name", [m.name for m in METRICS.values() if m.null == "swapped labels"])
@@ -50,7 +60,11 @@ def test_p_values_of_few_pairs_are_those_of_all_swaps_in_scipy(name):
         return statistic(both[i.astype(int)].T, both[j.astype(int)].T)
 
     oracle = stats.permutation_test(
-        (np.arange(6), np.arange(6) + 6), of_index, permutation_type="samples", alternative=metric.side, n_resamples=np.inf
+        (np.arange(6), np.arange(6) + 6),
+        of_index,
+        permutation_type="samples",
+        alternative=metric.side,
+        n_resamples=np.inf,
     )
     values = metric.compute(x, y, draws)
     np.testing.assert_allclose(np.sort(values[draws.null]), np.sort(oracle.null_distribution), rtol=1e-9)
@@ -60,7 +74,8 @@ def test_p_values_of_few_pairs_are_those_of_all_swaps_in_scipy(name):
 def test_a_sampled_p_counts_the_data_itself_and_comes_near_the_exact_one():
     x, y = pairs(9, 4, 0.25, seed=1)
     exact, sampled = draw(9, permutations=512), draw(9, permutations=511, seed=5)
-    assert exact.exact and not sampled.exact
+    assert exact.exact
+    assert not sampled.exact
     p = [p_value(mmd2(x, y, d), d, "swapped labels", "greater") for d in (exact, sampled)]
     assert p[0] == pytest.approx(p[1], abs=0.06)
     far = pairs(9, 4, 50.0)
@@ -119,3 +134,10 @@ def test_the_bootstraps_pull_is_taken_off():
     assert low < values[0] < high
     again = values[draws.resampled]
     assert high - low == pytest.approx(np.subtract(*np.quantile(again, [0.975, 0.025])))
+
+
+def test_holm_is_statsmodels():
+    for n in (1, 2, 7):
+        p = np.random.default_rng(n).random(n) ** 3
+        p[-1] = p[0]
+        np.testing.assert_allclose(holm(p), multipletests(p, method="holm")[1])
