@@ -34,8 +34,16 @@ def rows(ledger: Ledger, about: About) -> "pd.DataFrame":
     low, high = intervals(values[:n_cells], about.share)
     frame = pd.DataFrame(labels_of(header)[:n_cells])
     means = values[:n_cells].mean(-1)
-    columns = {"value": means, "low": low, "high": high, "n": header.prompts, "clean": clean, "change": means - clean}
-    return frame.assign(metric=about.name, **columns, path=paths_of(ledger))
+    columns = {
+        "metric": about.name,
+        "value": means,
+        "low": low,
+        "high": high,
+        "n": header.prompts,
+        "clean": clean,
+        "change": means - clean,
+    }
+    return frame.assign(**columns, path=paths_of(ledger))
 
 
 def clean_of(header: Header, values: np.ndarray) -> np.ndarray:

@@ -117,5 +117,8 @@ def _need_words(model: Model, metrics: Mapping[str, Metric]) -> None:
 
 
 def _warn(result: SweepResult) -> None:
-    for reason, count in result.reasons.items():
-        warnings.warn(f"{count} of {result.paths.size} cells shared no work: {reason}", stacklevel=3)
+    # Of cells that are run from different blocks on, some always begin at the first.
+    if sum(result.reasons.values()) > result.paths.size / 2:
+        reasons = "; ".join(result.reasons)
+        count = sum(result.reasons.values())
+        warnings.warn(f"{count} of {result.paths.size} cells were run whole: {reasons}", stacklevel=3)
