@@ -106,7 +106,7 @@ def _measure(metric: Metric, hook: str, pair: tuple[str, str], rows: Mapping[str
     values = metric.compute(rows[a], rows[b], draws)
     if not np.isfinite(values[0]):
         raise InputError(f"{metric.name} of {a!r} and {b!r} at {hook!r} is {values[0]}: leave it out of metrics=")
-    low, high = interval(values, draws)
+    low, high = np.clip(interval(values, draws), *metric.bounds).tolist()
     p = None if metric.null is None else p_value(values, draws, metric.null, metric.side)
     own = (layer_of(hook), hook, a, b, metric.name)
     return Measure(*own, float(values[0]), low, high, len(rows[a]), p, None, metric.null)

@@ -28,6 +28,7 @@ class Metric:
         label: on an axis, with its unit.
         null: what it is tested against; None where there is no test.
         side: which values are extreme.
+        bounds: values that there can be; intervals end there.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Metric:
     label: str
     null: Null | None = "swapped labels"
     side: Side = "greater"
+    bounds: tuple[float, float] = (-1.0, 1.0)
 
 
 METRICS = {
@@ -42,16 +44,22 @@ METRICS = {
     for metric in (
         Metric("cosine", cosine, "cosine of the means", side="less"),
         Metric("paired_cosine", paired_cosine, "cosine of a prompt's two states", None),
-        Metric("mahalanobis", mahalanobis, "Mahalanobis distance (SD)"),
-        Metric("mmd2", mmd2, "MMD² (RBF, median bandwidth)"),
-        Metric("cka", cka, "linear CKA", "shuffled pairs"),
+        Metric("mahalanobis", mahalanobis, "Mahalanobis distance (SD)", bounds=(0.0, np.inf)),
+        Metric("mmd2", mmd2, "MMD² (RBF, median bandwidth)", bounds=(-np.inf, 2.0)),
+        Metric("cka", cka, "linear CKA", "shuffled pairs", bounds=(0.0, 1.0)),
         Metric("cka_debiased", cka_debiased, "linear CKA, debiased", "shuffled pairs"),
         Metric("silhouette", silhouette, "silhouette"),
-        Metric("classifier_accuracy", classifier_accuracy, "accuracy on held-out prompts"),
+        Metric("classifier_accuracy", classifier_accuracy, "accuracy on held-out prompts", bounds=(0.0, 1.0)),
         Metric("shift_agreement", shift_agreement, "cosine between two prompts' shifts"),
         Metric("shift_mean_share", shift_mean_share, "share of the shift in its mean"),
-        Metric("shift_participation_ratio", shift_participation_ratio, "effective rank of the shifts", None),
-        Metric("shift_relative_norm", shift_relative_norm, "norm of the mean shift / of a state"),
+        Metric(
+            "shift_participation_ratio",
+            shift_participation_ratio,
+            "effective rank of the shifts",
+            None,
+            bounds=(1.0, np.inf),
+        ),
+        Metric("shift_relative_norm", shift_relative_norm, "norm of the mean shift / of a state", bounds=(0.0, np.inf)),
     )
 }
 """Metrics by name."""
@@ -80,7 +88,7 @@ def overlaps(name: str, basis: np.ndarray) -> list[Metric]:
         basis: orthonormal rows.
     """
     share = partial(_share_in, basis)
-    metrics = [Metric(f"share in {name}", share, f"share of the shift along {name}", "random halves")]
+    metrics = [Metric(f"share in {name}", share, f"share of the shift along {name}", "random halves", bounds=(0.0, 1.0))]
     if len(basis) == 1:
         along = partial(_cosine_with, basis)
         metrics.insert(

@@ -62,7 +62,17 @@ def test_values_are_those_of_the_functions(result):
     for metric in METRICS.values():
         row = result.table(metric.name).query("a == 'noise' and layer == 1").iloc[0]
         assert row["value"] == pytest.approx(metric.compute(x, y, as_is(24))[0])
-        assert (row["low"], row["high"]) == pytest.approx(interval(metric.compute(x, y, draws), draws))
+        expected = np.clip(interval(metric.compute(x, y, draws), draws), *metric.bounds)
+        assert (row["low"], row["high"]) == pytest.approx(tuple(expected))
+
+
+def test_no_interval_ends_where_no_value_can_be():
+    halves = {"text": acts(seed=4), "again": acts(seed=5)}
+    table = ci.gap(None, halves, **FEW).table()
+    for metric in METRICS.values():
+        rows = table[table["metric"] == metric.name]
+        assert (rows[["low", "value", "high"]] >= metric.bounds[0] - 1e-9).all(axis=None), metric.name
+        assert (rows[["low", "value", "high"]] <= metric.bounds[1] + 1e-9).all(axis=None), metric.name
 
 
 def test_p_is_corrected_over_layers_for_each_pair_and_metric(result):
