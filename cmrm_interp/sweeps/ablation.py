@@ -7,7 +7,7 @@ from typing import Any, Literal, TypedDict, Unpack
 
 from cmrm_interp.activations import Activations
 from cmrm_interp.directions import Directions
-from cmrm_interp.errors import InputError
+from cmrm_interp.errors import HookPointError, InputError
 from cmrm_interp.hooks import check_layers, layer_of
 from cmrm_interp.inputs import Inputs
 from cmrm_interp.interventions import Ablate, Intervention, ProjectOut, Skip, Units
@@ -112,9 +112,8 @@ def _of_unit(model: Model, inputs: Inputs, unit: str, kind: Kind, options: Optio
     if part.within is None:
         return {"layer": list(found)}, lambda layer: ablation.of(layer)
     if part.within == "head":
-        heads = options.get("heads")
-        chosen = range(model.n_heads) if heads is None else heads
-        return {"layer": list(found), "head": chosen}, lambda layer, head: ablation.of(layer, head)
+        heads = _heads(model, options.get("heads"))
+        return {"layer": list(found), "head": heads}, lambda layer, head: ablation.of(layer, head)
     neurons = _neurons(model, inputs, hooks[0], options.get("neurons"))
     return {"layer": list(found), "neurons": neurons}, lambda layer, neurons: ablation.of(layer, neurons)
 
@@ -145,6 +144,15 @@ class Ablation:
             return [Skip(layer, self.positions)]
         ablate = Ablate(self.places[layer], self.kind, self.reference, self.positions, self.seed)
         return [ablate if units is None else Units(ablate, units)]
+
+
+def _heads(model: Model, given: Iterable[int] | None) -> list[int]:
+    n = model.n_heads
+    chosen = list(range(n) if given is None else given)
+    for head in chosen:
+        if not 0 <= head < n:
+            raise HookPointError(f"no head {head}: this model has {n} heads (0-{n - 1})")
+    return chosen
 
 
 def _neurons(model: Model, inputs: Inputs, hook: str, given: Any) -> dict[str, list[int]]:

@@ -215,7 +215,7 @@ def test_three_axes_are_small_multiples_on_one_scale():
 
 
 def test_pictures_that_there_are_not_are_refused():
-    four = result_of({name: (0, 1) for name in "abcd"}, metrics=(SCORE,))
+    four = result_of(dict.fromkeys("abcd", (0, 1)), metrics=(SCORE,))
     with pytest.raises(InputError, match=r"4 axes in one picture \(a, b, c, d\): choose first, with .at\(axis=value\)"):
         four.plot()
     assert four.at(a=0).plot().axes

@@ -190,7 +190,7 @@ def test_a_line_cut_off_by_a_crash_is_run_again(model, inputs, tmp_path, counted
     whole = swept(model, inputs, store=tmp_path)
     path = tmp_path / "values.jsonl"
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(StoreError, match="1 of 7 runs of this sweep are not finished: call ci.sweep again"):
+    with pytest.raises(StoreError, match=r"1 of 7 runs of this sweep are not finished: call ci.sweep again"):
         ci.SweepResult.load(tmp_path)
     counted.clear()
     again = swept(model, inputs, store=tmp_path)
@@ -288,7 +288,7 @@ def test_grids_that_cannot_be_are_refused(model, inputs):
         sweep({"size": [3, 2]}, lambda size: [], given=lambda size: model.prepare(TEXTS[:size]))
     with pytest.raises(InputError, match="sweep has no argument 'stor': use store= and batch_size="):
         sweep({"layer": [0]}, stor="x")
-    with pytest.raises(InputError, match="int is no intervention: .* \\(in the cell layer=0\\)"):
+    with pytest.raises(InputError, match=r"int is no intervention: .* \(in the cell layer=0\)"):
         sweep({"layer": [0]}, lambda layer: [layer])
     with pytest.raises(InputError, match="inputs is a list"):
         sweep({"layer": [0]}, given=TEXTS)
@@ -301,15 +301,19 @@ def test_every_cell_is_checked_before_anything_runs(model, inputs, counted):
     with pytest.raises(
         HookPointError, match=r"no layer 7: this model has . layers .* \(in the cell layer=7, alpha=2.0\)"
     ):
-        shift = vectors(model)
         ci.sweep(model, inputs, {"layer": [0, 7], "alpha": [2.0]}, subtracting(model), third)
     with pytest.raises(
         HookPointError, match=r"no hook point 'blocks.0.hook_nowhere'.*\(in the cell hook='blocks.0.hook_nowhere'\)"
     ):
-        hooks = ["blocks.0.hook_attn_out", "blocks.0.hook_nowhere"]
-        ci.sweep(model, inputs, {"hook": hooks}, lambda hook: ci.Ablate(hook), third)
+        ci.sweep(
+            model,
+            inputs,
+            {"hook": ["blocks.0.hook_attn_out", "blocks.0.hook_nowhere"]},
+            lambda hook: ci.Ablate(hook),
+            third,
+        )
+    strange = ci.Directions(dict(vectors(model)), model="elsewhere")
     with pytest.raises(MismatchError, match=r"made on another model.*\(in the cell alpha=1.0\)"):
-        strange = ci.Directions(dict(vectors(model)), model="elsewhere")
         ci.sweep(model, inputs, {"alpha": [1.0]}, lambda alpha: ci.Units(ci.Add(strange, alpha), 0), third)
     for hook, words in {"blocks.9.hook_resid_post": "no hook point", "blocks.*.hook_resid_post": "reads one hook point",
                         "projector.hook_out": "holds patches of images"}.items():  # fmt: skip
@@ -328,17 +332,15 @@ def test_numbers_that_cannot_be_name_cell_and_prompt(model, inputs, tmp_path):
         return value
 
     clean = model.logits(inputs)[2, 3]
-    with pytest.raises(InputError, match="metric 'sometimes' is nan at prompt 1 in .*what is finished is kept"):
+    with pytest.raises(InputError, match=r"metric 'sometimes' is nan at prompt 1 in .*what is finished is kept"):
         swept(model, inputs, sometimes)
     with pytest.raises(
         InputError, match=r"'only_shifted' is inf at prompt 2 in the cell layer=\d, alpha=[\d.]+: look at"
     ):
         swept(model, inputs, only_shifted, store=tmp_path)
-    with pytest.raises(
-        InputError, match=r"returned shape \(3, 2\) for 3 prompts in .*: return one number a prompt, shape \(3,\)"
-    ):
-        with unchecked():
-            swept(model, inputs, {"two": lambda logits: logits[:, :2]})
+    words = r"returned shape \(3, 2\) for 3 prompts in .*: return one number a prompt, shape \(3,\)"
+    with pytest.raises(InputError, match=words), unchecked():
+        swept(model, inputs, {"two": lambda logits: logits[:, :2]})
     with pytest.raises(InputError, match=r"returned shape \(\)"), unchecked():
         swept(model, inputs, {"mean": lambda logits: logits.mean()})
 
