@@ -21,12 +21,14 @@ class Model:
         required: hook points that must be compared, ``*`` for every layer.
         native: whether TransformerLens leaves attention to transformers. It then sees patterns after they were used,
             and under the name of the scores, so that neither scores nor writes to them can be compared.
+        patching: whether both sides' patching is run on a prompt with an image, too.
     """
 
     family: str
     required: tuple[str, ...]
     images: bool = False
     native: bool = False
+    patching: bool = False
 
 
 def _points(*inside: str, ends: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -39,7 +41,7 @@ _MIXTURE = (*(name for name in _DECODER if ".mlp." not in name), "blocks.*.mlp.h
 _NATIVE = tuple(name for name in _DECODER if not name.endswith(("hook_attn_scores", "hook_result")))
 
 MODELS = (
-    Model("llava", (*_DECODER, *SIGHT), images=True),
+    Model("llava", (*_DECODER, *SIGHT), images=True, patching=True),
     Model("llava_next", (*_DECODER, *SIGHT), images=True),
     Model("llava_onevision", (*_DECODER, *SIGHT), images=True),
     Model("gemma3", (*_DECODER, *_AFTER, *SIGHT), images=True),

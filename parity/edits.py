@@ -38,6 +38,11 @@ class Edit:
         return x + noise
 
 
+def score(logits: Tensor) -> Tensor:
+    """The number that patching looks at: logits ``batch pos vocab`` of one prompt to a scalar."""
+    return logits[0, -1, 3] - logits[0, -1, 5]
+
+
 def edits(names: Iterable[str], native: bool) -> list[Edit]:
     """Edits at every hook point of one layer of each stack and at those outside the layers.
 

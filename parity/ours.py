@@ -1,5 +1,6 @@
 """Our side: checkpoints and inputs for both, our activations, and our logits under each edit."""
 
+import copy
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -14,11 +15,13 @@ from transformers.utils import logging
 
 import cmrm_interp as ci
 from cmrm_interp.families import tiny
+from parity import patching
 from parity.cases import Model
 from parity.edits import Edit, edits
 
 TEXTS = ["what is in the picture ?", "tell me about cats and dogs please you are kind"]
 SIDES = ("left", "right")
+PATCHING = "patching"
 logging.disable_progress_bar()
 
 
@@ -37,6 +40,8 @@ def make(model: Model, folder: Path) -> list[str]:
     hf.save_pretrained(folder)
     getattr(processor, "tokenizer", processor).save_pretrained(folder)
     hf.set_attn_implementation("eager")
+    if model.patching:
+        patching.make(copy.deepcopy(hf), processor, _pictures(), folder / PATCHING)
     loaded = ci.load((hf, processor))
     for side in SIDES:
         case = folder / side

@@ -9,10 +9,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from parity import patching
 from parity.cases import MODELS
 from parity.compare import TOLERANCE, Result, compare
 from parity.environment import interpreter
-from parity.ours import SIDES, make
+from parity.ours import PATCHING, SIDES, make
 
 HEADER = """\
 | model | padding | hook points read | largest difference | written at | largest difference of logits |
@@ -28,15 +29,22 @@ def main(families: list[str]) -> int:
         # Nothing is to be downloaded, and pip is not to be run by what is compared.
         quiet = {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled", "TOKENIZERS_PARALLELISM": "false"}
         subprocess.run([str(python), "-m", "parity.theirs", folder], check=True, env={**os.environ, **quiet})
+        cases = [Path(folder, model.family, PATCHING) for model in chosen if model.patching]
+        patched = {patching.told(case): patching.compare(case) for case in cases}
         results = [
             compare(model, names, Path(folder, model.family, side)) for model, names in points.items() for side in SIDES
         ]
-    report(results)
-    return any(result.wrong for result in results)
+    report(results, patched)
+    return any(patched.values()) or any(result.wrong for result in results)
 
 
-def report(results: list[Result]) -> None:
-    """Print the table, the names that only one side has, and what is wrong."""
+def report(results: list[Result], patched: dict[str, list[str]]) -> None:
+    """Print the table, the names that only one side has, and what is wrong.
+
+    Args:
+        results: of reads and writes.
+        patched: what was seen of patching, and what is wrong with it.
+    """
     print(HEADER)
     for r in results:
         reads, logits = max(r.reads.values(), default=0.0), max([r.logits, *r.writes.values()])
@@ -50,6 +58,8 @@ def report(results: list[Result]) -> None:
     for r in results:
         for words in r.wrong:
             print(f"WRONG {r.family}, {r.side} padding: {words}")
+    for seen, wrong in patched.items():
+        print(f"\npatching: {seen}", *(f"WRONG in patching: {words}" for words in wrong), sep="\n")
     verdict = "differences" if any(r.wrong for r in results) else f"every difference is below {TOLERANCE:g}"
     print(f"\nparity: {verdict}")
 

@@ -14,12 +14,14 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformer_lens import patching
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.architecture_adapter import ArchitectureAdapter
 from transformer_lens.model_bridge.sources.transformers import helpers
+from transformer_lens.tools.analysis.attribution_patching import attribution_patch
 from transformers.utils import logging
 
-from parity.edits import Edit
+from parity.edits import Edit, score
 
 # Where a processor does not load it would have pip install torchvision, and another torch with it.
 helpers._ensure_torchvision = lambda: False
@@ -43,6 +45,8 @@ def main(folder: Path) -> None:
             ids = tensors.pop("input_ids")
             _save(case / "theirs.safetensors", read(bridge, ids, tensors))
             _save(case / "theirs_written.safetensors", written(bridge, ids, tensors, case))
+        for case in sorted(path.parent for path in model.glob("*/corrupt.safetensors")):
+            _save(case / "theirs_patched.safetensors", patched(bridge, case))
 
 
 def read(bridge: TransformerBridge, ids: Tensor, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -68,6 +72,17 @@ def written(bridge: TransformerBridge, ids: Tensor, tensors: dict[str, Tensor], 
         out[edit.ours] = bridge.run_with_hooks(ids, fwd_hooks=[(edit.theirs, hook)], **tensors)
     set_per_head(bridge, False)
     return out
+
+
+@torch.enable_grad()
+def patched(bridge: TransformerBridge, case: Path) -> dict[str, Tensor]:
+    """Their patching of the stream and their attribution, as their documentation has them, on prompts with an image."""
+    clean, corrupt = (load_file(case / f"{name}.safetensors") for name in ("clean", "corrupt"))
+    with torch.no_grad():
+        cache = bridge.run_with_cache(clean["input_ids"], pixel_values=clean["pixel_values"])[1]
+        grid = patching.get_act_patch_resid_pre(bridge, corrupt["input_ids"], cache, score)
+    found = attribution_patch(bridge, clean["input_ids"], corrupt["input_ids"], score)
+    return {"resid_pre": grid, "attribution": torch.tensor(list(found.node_scores.values()))}
 
 
 def set_per_head(bridge: TransformerBridge, on: bool) -> bool:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from parity import patching
 from parity.cases import Model
 from parity.compare import compare
 from parity.edits import edits
@@ -106,3 +107,28 @@ def test_edits_have_their_place_on_the_other_side():
         ("vision_projector.hook_out", "add"),
     ]
     assert len(edits(names, native=True)) == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, []),
+        ({"theirs": {"resid_pre": torch.full((2, 3), 0.5)}}, ["TransformerLens's patched run is not the run without"]),
+        ({"theirs": {"attribution": torch.ones(4)}}, ["TransformerLens tells two images apart by attribution"]),
+        ({"ours": {"blind": torch.tensor(0.5)}}, ["the image makes no difference", "TransformerLens's patched run"]),
+        ({"ours": {"ours": torch.zeros(2, 3)}}, ["our patched run has lost", "differ from those", "do not differ"]),
+        ({"ours": {"hooks": torch.ones(2, 3)}}, ["our patched runs differ from those of plain hooks"]),
+        ({"ours": {"quick": torch.full((2, 3), 0.5)}}, ["our attribution sees no difference"]),
+    ],
+)
+def test_patching_that_sees_is_told_from_patching_that_does_not(tmp_path, changes, words):
+    grid = torch.tensor([[0.5, 0.6, 0.7], [0.5, 0.8, 0.9]])
+    ours = {"ours": grid, "quick": grid + 0.1, "hooks": grid.clone(), "seeing": grid[0, 0], "blind": torch.tensor(0.1)}
+    theirs = {"resid_pre": torch.full((2, 3), 0.1), "attribution": torch.zeros(4)}
+    for name, held in (("ours", ours), ("theirs", theirs)):
+        held = {key: tensor.clone() for key, tensor in (held | changes.get(name, {})).items()}
+        save_file(held, tmp_path / f"{name}_patched.safetensors")
+    found = patching.compare(tmp_path)
+    assert len(found) == len(words)
+    assert all(word in one for word, one in zip(words, found, strict=True))
+    assert "TransformerLens 0." in patching.told(tmp_path)
