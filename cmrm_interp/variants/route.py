@@ -109,7 +109,8 @@ class Map:
 def skips_of(route: Route, raw: Mapping[str, object]) -> dict[str, object]:
     """Modules that a variant's pass leaves out, with what they are taken to return."""
     # Of the decoder's blocks only the last one's output is used.
-    return {path: raw[path] for path in route.seeing} | {path: raw[route.blocks[-1]] for path in route.blocks}
+    last = raw[route.blocks[-1]] if route.blocks else None
+    return {path: raw[path] for path in route.seeing} | dict.fromkeys(route.blocks, last)
 
 
 def _untouched(modules: Sequence[str], places: Sequence[Location]) -> Iterator[str]:
