@@ -11,7 +11,7 @@ from cmrm_interp.errors import HookPointError, InputError, ModelError
 from cmrm_interp.positions import at
 from tests.oracles import hooks as oracle
 from tests.oracles import maps
-from tests.support import FAMILIES, TEXTS, close, fresh, inputs_of, model_of, network, same, twin_of, unchecked
+from tests.support import FAMILIES, TEXTS, close, fresh, inputs_of, model_of, network, same, twin_of, unchecked, vectors
 
 YES, NO = 3, 5
 # Layers that borrow keys and values, and cross-attention, have no split by source.
@@ -216,6 +216,28 @@ def test_a_part_that_is_taken_away_takes_its_share_along():
     held = ci.Hook("ln_final.hook_scale", lambda x, _: scale)
     without = model.logits(inputs, [ci.Ablate(f"{last}.hook_mlp_out"), held])[:, YES]
     close(model.logits(inputs)[:, YES] - without, of(result, "mlp", model.n_layers - 1).float())
+
+
+@pytest.mark.parametrize("by", ["component", "head", "source"])
+@pytest.mark.parametrize("family", ["llava", "gemma4"])
+def test_what_interventions_do_is_a_part(family, by):
+    model = model_of(family)
+    inputs, by = inputs_of(model), "head" if family == "gemma4" else by
+    steer = ci.Subtract(vectors(model, "blocks.1.hook_resid_post"), alpha=0.5)
+    cut = ci.Knockout("last", "image", layers=[0])
+    result = found(model, inputs, by, interventions=[cut, steer])
+    logits = model.logits(inputs, [cut, steer])
+    close(result.values.sum(1), result.logits)
+    if family == "llava":
+        close(result.logits.float(), logits[:, YES] - logits[:, NO])
+        # The vector through the last norm, whose scale is that of the steered run.
+        x = model.capture(inputs, "blocks.3.hook_resid_post", interventions=[cut, steer])["blocks.3.hook_resid_post"]
+        norm, head = model.hf.model.language_model.norm, model.hf.lm_head.weight.detach()
+        scale = (x.pow(2).mean(-1, keepdim=True) + norm.variance_epsilon).sqrt()
+        vector = -0.5 * steer.directions["blocks.1.hook_resid_post"]
+        close(of(result, "edit", 1).float(), (vector / scale * norm.weight.detach()) @ (head[YES] - head[NO]))
+    close(of(result, "edit", 0), torch.zeros(len(inputs)).double())
+    assert of(result, "edit", 1).abs().min() > 1e-3
 
 
 def test_tables_and_figures():

@@ -64,10 +64,10 @@ class AttentionMap:
 
     def plot(self, layer: int | None = None, head: int | None = None) -> "Figure":
         """The image as the model sees it, and over it where attention goes; see `table`."""
-        which = "" if layer is None else f" of layer {layer}"
+        which = "" if layer is None else f", layer {layer}"
         which += "" if head is None else f", head {head}"
-        labels = {"value": f"attention from {self.queries!r}{which} (share)"}
-        return over_image(self.table(layer, head), self._grid.picture, labels=labels)
+        title = f"attention from {self.queries!r}{which}"
+        return over_image(self.table(layer, head), self._grid.picture, labels={"value": "share"}, title=title)
 
     @property
     def _grid(self) -> PatchGrid:

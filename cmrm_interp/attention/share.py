@@ -62,10 +62,10 @@ class AttentionShare:
 
     def plot(self, by: Literal["head", "layer"] = "head") -> "Figure":
         """A map of layers and heads, or a line over layers with its interval."""
-        label = f"attention from {self.queries!r} to {self.keys!r}"
+        flow = f"from {self.queries!r} to {self.keys!r}"
         if by == "head":
-            return heatmap(self.table(), "head", "layer", labels={"value": f"{label} (share)"})
-        return lines(self.table("layer"), "layer", labels={"value": f"{label} (share)"})
+            return heatmap(self.table(), "head", "layer", labels={"value": "attention (share)"}, title=flow)
+        return lines(self.table("layer"), "layer", labels={"value": f"attention to {self.keys!r} (share)"})
 
 
 def attention_to(

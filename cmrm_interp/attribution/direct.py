@@ -15,6 +15,7 @@ from cmrm_interp.capture import Request, capture_batch
 from cmrm_interp.encoding import Batch
 from cmrm_interp.errors import HookPointError, InputError, ModelError
 from cmrm_interp.inputs import Inputs
+from cmrm_interp.interventions import Intervention
 from cmrm_interp.model import Model
 from cmrm_interp.positions import Position, position_mask
 from cmrm_interp.remote import RemoteNetwork
@@ -48,7 +49,8 @@ def direct_logit_attribution(
             the tokens that they attended to; needs eager attention) or ``"layer"`` (whole blocks; its `accumulated`
             is the logit lens with that frozen scale).
         positions: tokens at which the logit is read; several of a prompt count as their mean.
-        **how: ``batch_size`` (rows a batch, or ``"auto"``), and ``sources``: groups of keys by name for
+        **how: ``interventions`` under which the model runs (what they do to the stream is a part of its own,
+            ``"edit"``), ``batch_size`` (rows a batch, or ``"auto"``), and ``sources``: groups of keys by name for
             ``by="source"``, ``{"image": "image", "text": "text"}`` if left out; tokens in none are the ``"rest"``.
 
     Returns:
@@ -63,7 +65,6 @@ def direct_logit_attribution(
         raise InputError(f"by={by!r}: use {', '.join(map(repr, get_args(By)))}")
     if isinstance(model.network, RemoteNetwork):
         raise ModelError("attribution needs the model's weights here, and this model runs elsewhere")
-    vet(model, inputs, ())
     work = _Work.of(model, inputs, (tokens, by, positions), **how)
     batches = list(work.run(inputs))
     values, logits = (torch.cat([batch[name] for batch in batches]) for name in ("values", "logits"))
@@ -101,6 +102,7 @@ class _Work:
         model: Model,
         inputs: Inputs,
         asked: tuple[Any, str, Position],
+        interventions: Sequence[Intervention] | Intervention = (),
         batch_size: BatchSize = "auto",
         sources: Mapping[str, Position] | None = None,
     ) -> "_Work":
@@ -108,9 +110,9 @@ class _Work:
         tokens, by, positions = asked
         if sources is not None and (by != "source" or not sources or REST in sources):
             raise InputError(f"sources= names groups of keys for by='source', none of them {REST!r}")
-        sources = dict(sources or IMAGE_AND_TEXT)
-        reader = Reader.of(model, by, (*sources, REST))
-        request = Request.of(model.network, reader.hooks, positions)
+        sources, acting = dict(sources or IMAGE_AND_TEXT), vet(model, inputs, interventions)
+        reader = Reader.of(model, by, (*sources, REST), edited=bool(acting))
+        request = Request.of(model.network, reader.hooks, positions, interventions=acting)
         if by == "source":
             SplitZ(positions, sources, model.n_layers).targets(model.hook_points)
         return cls(model, Target.of(model, inputs, tokens), reader, request, sources, batch_size, [])
@@ -128,7 +130,7 @@ class _Work:
 
     def _batch(self, batch: Batch) -> Mapping[str, Tensor]:
         splitting = SplitZ(self.request.positions, self.sources, self.model.n_layers)
-        acting = (splitting,) if self.reader.by == "source" else ()
+        acting = (*self.request.interventions, *((splitting,) if self.reader.by == "source" else ()))
         # A prompt without an image leaves blocks out that would attend to one.
         met = set(self.model.network.names(batch.tensors))
         hooks = tuple(name for name in self.request.hooks if name in met)

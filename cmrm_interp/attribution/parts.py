@@ -24,8 +24,8 @@ class Part(NamedTuple):
 
     Attributes:
         component: ``"embed"`` (tokens, positions and image features before the first block), ``"attn"``, ``"mlp"``,
-            ``"per_layer"`` (Gemma 4's embeddings for each layer), ``"block"``, ``"attn_bias"`` or ``"bias"`` (of last
-            norm and head).
+            ``"per_layer"`` (Gemma 4's embeddings for each layer), ``"block"``, ``"attn_bias"``, ``"edit"`` (what
+            interventions did to the stream in that block) or ``"bias"`` (of last norm and head).
         layer: number of the block, or None.
         head: number of the head, or None.
         source: tokens that a head attended to, or None.
@@ -49,15 +49,17 @@ class Reader:
         by: how finely.
         blocks: of its decoder.
         sources: names of the tokens that heads are split by.
+        edited: whether interventions may have changed the stream.
     """
 
     model: Model
     by: str
     blocks: tuple[Block, ...]
     sources: tuple[str, ...] = ()
+    edited: bool = False
 
     @classmethod
-    def of(cls, model: Model, by: str, sources: tuple[str, ...] = ()) -> "Reader":
+    def of(cls, model: Model, by: str, sources: tuple[str, ...] = (), edited: bool = False) -> "Reader":
         """A reader of a model.
 
         Raises:
@@ -67,7 +69,7 @@ class Reader:
         lacking = [block.layer for block in blocks if block.kind.o is None]
         if by in ("head", "source") and lacking:
             raise HookPointError(f"block {lacking[0]} has no hook_z: split this model by='component' or by='layer'")
-        return cls(model, by, blocks, sources)
+        return cls(model, by, blocks, sources, edited)
 
     @property
     def last(self) -> str:
@@ -88,27 +90,23 @@ class Reader:
             u: direction in the stream that the last norm is given.
             split: by layer, z of each source, ``n source head d_head``.
         """
-        if self.by == "layer":
-            yield from self._by_layer(acts, u)
-            return
-        scales = self._scales()
-        yield Part("embed"), _dot(acts.selected(EMBED), u * scales[0])
-        for block in self.blocks:
-            towards = u * scales[block.layer]
-            yield from self._attention(block, acts, towards, split)
-            yield Part("mlp", block.layer), _dot(acts.selected(f"{block.name}.hook_mlp_out"), towards)
-            if block.kind.tail is not None:
-                tail = acts.selected(f"{block.name}.{block.kind.tail[0]}")
-                yield Part("per_layer", block.layer), _dot(tail, towards)
-
-    def _by_layer(self, acts: Activations, u: Tensor) -> Found:
         scales = [*self._scales(), 1.0]
-        before = _dot(acts.selected(EMBED), u * scales[0])
-        yield Part("embed"), before
+        stream = _dot(acts.selected(EMBED), u * scales[0])
+        yield Part("embed"), stream
         for block in self.blocks:
-            after = _dot(acts.selected(f"{block.name}.hook_resid_post"), u * scales[block.layer + 1])
-            yield Part("block", block.layer), after - before
-            before = after
+            parts = {} if self.by == "layer" else dict(self._block(block, acts, u * scales[block.layer], split))
+            yield from parts.items()
+            if self.by == "layer" or self.edited:
+                after = _dot(acts.selected(f"{block.name}.hook_resid_post"), u * scales[block.layer + 1])
+                rest = after - stream - sum(parts.values())
+                yield Part("block" if self.by == "layer" else "edit", block.layer), rest
+                stream = after
+
+    def _block(self, block: Block, acts: Activations, u: Tensor, split: Mapping[int, Tensor]) -> Found:
+        yield from self._attention(block, acts, u, split)
+        yield Part("mlp", block.layer), _dot(acts.selected(f"{block.name}.hook_mlp_out"), u)
+        if block.kind.tail is not None:
+            yield Part("per_layer", block.layer), _dot(acts.selected(f"{block.name}.{block.kind.tail[0]}"), u)
 
     def _attention(self, block: Block, acts: Activations, u: Tensor, split: Mapping[int, Tensor]) -> Found:
         if self.by == "component":
@@ -148,14 +146,15 @@ class Reader:
         return (u @ weight.T).unflatten(-1, (block.heads[0], -1)), bias
 
     def _of(self, block: Block) -> list[str]:
+        stream = [f"{block.name}.hook_resid_post"]
         if self.by == "layer":
-            return [f"{block.name}.hook_resid_post"]
+            return stream
         attn = [f"{block.name}.hook_attn_out"]
         if self.by != "component":
             attn = [f"{block.attn_name}.hook_z"]
             attn += [f"{block.attn_name}.hook_out"] if block.kind.post_attn is not None else []
         tail = [f"{block.name}.{block.kind.tail[0]}"] if block.kind.tail is not None else []
-        return [*attn, f"{block.name}.hook_mlp_out", *tail]
+        return [*attn, f"{block.name}.hook_mlp_out", *tail, *(stream if self.edited else ())]
 
     def _scales(self) -> list[float]:
         """By what each block's additions are multiplied until the stream ends (Gemma 4 scales it at a block's end)."""

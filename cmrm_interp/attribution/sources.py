@@ -103,5 +103,5 @@ def check_split(split: Mapping[int, Tensor], z: Mapping[int, Tensor]) -> None:
         if bool((parts.sum(1) - own).abs().max() > slack):
             raise ModelError(
                 f"block {layer} does more to its values than weigh them by the pattern (it normalises, gates or shares"
-                " them): heads cannot be split by source in this model, use by='head'"
+                " them, or an intervention edits hook_z): heads cannot be split by source here, use by='head'"
             )
