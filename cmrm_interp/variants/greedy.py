@@ -1,12 +1,12 @@
 """Greedy choice of new tokens as Hugging Face's `generate` makes it: with its processors, to its end."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from cmrm_interp.axes import Float, Int, Tensor
+from cmrm_interp.axes import Bool, Float, Int, Tensor
 from cmrm_interp.encoding import Batch, Encoder
 from cmrm_interp.generation import settings_of
 from cmrm_interp.running import to_device
@@ -58,8 +58,8 @@ class Greedy:
 
     def start(self, ids: Int[Tensor, "batch pos"], n_variants: int) -> "Search":
         """Begin answers of some variants on the same prompts."""
-        shape = (n_variants, ids.shape[0])
-        return Search(self, ids.expand(n_variants, *ids.shape), torch.zeros(shape, dtype=torch.bool))
+        ended = torch.zeros(n_variants, ids.shape[0], dtype=torch.bool)
+        return Search(self, ids.expand(n_variants, *ids.shape), ended, ids.shape[1])
 
 
 @dataclass
@@ -68,19 +68,17 @@ class Search:
 
     Attributes:
         greedy: chooses.
-        ids: tokens so far, those of variants that ended no longer true.
+        ids: tokens so far, padding behind the end of an answer.
         ended: rows whose answers have ended.
-        lengths: tokens of the longest answer of each variant that ended.
+        width: tokens of the prompts.
+        dead: for each step the rows that had ended before it.
     """
 
     greedy: Greedy
     ids: Int[Tensor, "variant batch pos"]
-    ended: Tensor
-    start: int = -1
-
-    def __post_init__(self) -> None:
-        self.start = self.ids.shape[-1]
-        self.dead: list[Tensor] = []
+    ended: Bool[Tensor, "variant batch"]
+    width: int
+    dead: list[Tensor] = field(default_factory=list)
 
     @property
     def going(self) -> list[int]:
@@ -93,20 +91,21 @@ class Search:
 
     def choose(self, logits: Float[Tensor, "variant batch vocab"]) -> None:
         """Choose the next token of each variant that is going on, from its logits."""
-        going = self.going
-        ids = self.ids[going].flatten(0, 1).to(logits.device)
-        scores = self.greedy.processors(ids, logits.flatten(0, 1).to(torch.float32, copy=True))
-        chosen = scores.argmax(-1)
-        done = self.greedy.criteria(torch.cat([ids, chosen[:, None]], 1), scores)
         tokens = torch.full(self.ended.shape, self.greedy.pad)
-        tokens[going] = chosen.cpu().unflatten(0, (len(going), -1))
-        self.dead.append(self.ended.clone())
-        tokens[self.ended] = self.greedy.pad
+        ended = self.ended.clone()
+        # Some processors hold a number for each row of the batch, so that variants go through them one by one.
+        for k, scores in zip(self.going, logits, strict=True):
+            ids = self.ids[k].to(scores.device)
+            chosen = self.greedy.processors(ids, scores.to(torch.float32, copy=True)).argmax(-1)
+            tokens[k] = chosen.cpu().where(~self.ended[k], self.greedy.pad)
+            ids = torch.cat([ids, chosen[:, None]], 1)
+            ended[k] |= self.greedy.criteria(ids, scores).cpu()
+        self.dead.append(self.ended)
+        self.ended = ended
         self.ids = torch.cat([self.ids, tokens[..., None]], -1)
-        self.ended[going] |= done.cpu().unflatten(0, (len(going), -1))
 
     def answers(self) -> list[Int[Tensor, "batch new"]]:
         """New tokens of each variant, padded on the right, as long as its longest answer."""
         alive = ~torch.stack(self.dead, -1)
-        new = self.ids[..., self.start :]
+        new = self.ids[..., self.width :]
         return [row[:, : int(some.any(0).sum())] for row, some in zip(new, alive, strict=True)]
