@@ -58,7 +58,7 @@ def probe(
     parts = examples_of(activations, labels, groups, how.positions)
     for part in parts:  # all of them before the first is fitted, which may take long
         grouped_folds(part.y, part.groups, how.folds, seed)
-    cells = [_cell(part, how) for part in tqdm(parts, "probes", leave=False, disable=len(parts) < 2)]
+    cells = [_cell(part.wide(), how) for part in tqdm(parts, "probes", leave=False, disable=len(parts) < 2)]
     return ProbeResult(tuple(cells), how, activations.model)
 
 

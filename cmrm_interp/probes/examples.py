@@ -1,7 +1,7 @@
 """What a probe learns from: activations as rows of features, with a label and a group for each."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -37,6 +37,10 @@ class Examples:
     y: Bool[np.ndarray, " n"]
     groups: Int[np.ndarray, " n"]
     shape: tuple[int, ...]
+
+    def wide(self) -> "Examples":
+        """The same in fp64, as classifiers are fitted; made for one hook point at a time, because it takes memory."""
+        return replace(self, x=self.x.astype(np.float64))
 
     @property
     def name(self) -> str:
@@ -116,7 +120,8 @@ def _at(acts: Activations, hook: str, y: np.ndarray, groups: np.ndarray, positio
 
 
 def _flat(hook: str, place: int | None, value: Tensor, y: np.ndarray, groups: np.ndarray) -> Examples:
-    x = value.detach().cpu().double().flatten(1).numpy()
+    value = value.detach().cpu()
+    x = (value if value.dtype == torch.float64 else value.float()).flatten(1).numpy()
     return Examples(hook, place, x, y, groups, tuple(value.shape[1:]))
 
 

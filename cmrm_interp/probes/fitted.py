@@ -70,7 +70,7 @@ class Probe:
             raise InputError("a Probe has one direction a hook point: capture one position, or use 'tokens' or 'mean'")
         found = {}
         for part in examples_of(activations, labels, groups, how.positions):
-            weights, bias, steps = parameters(fit(part.x, part.y, part.groups, how))
+            weights, bias, steps = parameters(fit(part.wide().x, part.y, part.groups, how))
             found[part.hook] = (weights.reshape(part.shape), bias, steps)
         steps = {hook: steps for hook, (_, _, steps) in found.items() if steps is not None}
         weights, biases = ({hook: parts[i] for hook, parts in found.items()} for i in (0, 1))

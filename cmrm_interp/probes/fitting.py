@@ -39,7 +39,14 @@ def fit(
 
     Returns:
         A scikit-learn classifier with ``predict_proba`` (and ``decision_function`` unless calibrated).
+
+    Raises:
+        InputError: one class only, or too few groups of one for inner folds.
     """
+    if y.all() or not y.any():
+        raise InputError(
+            f"all {len(y)} rows left to train on are {bool(y.all())}: pass fewer folds, or bring more groups"
+        )
     if not settings.tuned and settings.calibrate is None:
         return pipeline(settings).fit(x, y)
     splits = _inner_folds(y, groups, settings)

@@ -61,7 +61,8 @@ def permuted(
 def control_labels(
     y: Bool[np.ndarray, " n"], groups: Int[np.ndarray, " n"], rng: np.random.Generator
 ) -> Bool[np.ndarray, " n"]:
-    """One label at random for each group, True as often as in `y` (Hewitt and Liang 2019, arXiv 1909.03368)."""
+    """One label at random for each group, True for as many as in `y` (Hewitt and Liang 2019, arXiv 1909.03368)."""
     kinds, inverse = np.unique(groups, return_inverse=True)
-    chosen = np.arange(len(kinds)) < np.clip(round(y.mean() * len(kinds)), 1, len(kinds) - 1)
+    share = np.bincount(inverse, y) / np.bincount(inverse)
+    chosen = np.arange(len(kinds)) < np.clip(round(share.sum()), 1, len(kinds) - 1)
     return rng.permutation(chosen)[inverse]

@@ -51,7 +51,7 @@ def probe_transfer(
     hooks = list(next(iter(conditions.values()))[0])
     cells: dict[tuple[str, str, str], HeldOut] = {}
     for place, hook in enumerate(tqdm(hooks, "transfer", leave=False, disable=len(hooks) < 2)):
-        parts = {name: own[place] for name, own in found.items()}
+        parts = {name: own[place].wide() for name, own in found.items()}
         fold_of = _folds(parts, how)
         for train, part in parts.items():
             cells |= {(hook, train, test): held for test, held in _row(part, parts, fold_of, how).items()}

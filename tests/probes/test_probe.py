@@ -13,6 +13,8 @@ from sklearn.preprocessing import StandardScaler
 
 import cmrm_interp as ci
 from cmrm_interp.errors import HookPointError, InputError, MismatchError, StoreError
+from cmrm_interp.probes.fitting import fit
+from cmrm_interp.probes.settings import ProbeSettings
 from tests.probes.probe_data import FAST, A, B, acts, drawn, gaussians, leaking
 from tests.support import unchecked
 
@@ -109,13 +111,13 @@ def test_permutations():
 
 def test_p_values_are_uniform_where_there_is_nothing():
     found = []
-    for seed in range(40):
-        x, y, groups = leaking(n_groups=20, rows=3, d=5, seed=seed)
+    for seed in range(30):
+        x, y, groups = leaking(n_groups=20, rows=2, d=5, seed=seed)
         result = ci.probe(acts(x), y, groups, "mean_difference", seed=seed, controls=0, permutations=19, folds=3)
         found.append(result.cells[0].p_value)
     # 19 permutations: uniform on 0.05, 0.10 ... 1.
-    assert np.mean(found) == pytest.approx(0.525, abs=0.16)
-    assert np.mean(np.array(found) <= 0.1) <= 0.3
+    assert np.mean(found) == pytest.approx(0.525, abs=0.18)
+    assert np.mean(np.array(found) <= 0.1) <= 0.33
 
 
 def test_calibration_of_the_truth_and_of_too_much_confidence():
@@ -260,6 +262,12 @@ def test_too_few_groups_to_choose_a_strength():
         ci.probe(acts(x), y, folds=2, calibrate="sigmoid")
 
 
+def test_one_class_left_to_train_on():
+    x, _ = rows()
+    with pytest.raises(InputError, match="all 20 rows left to train on are False: pass fewer folds, or bring more"):
+        fit(x, np.zeros(20, bool), np.arange(20), ProbeSettings())
+
+
 def test_settings_that_mean_nothing():
     x, y = rows()
     with pytest.raises(InputError, match="probes have no setting 'fold': there are kind, seed, folds, inner_folds"):
@@ -272,3 +280,18 @@ def test_settings_that_mean_nothing():
         ci.probe(acts(x), y, strengths=(0.0,))
     with unchecked(), pytest.raises(InputError, match="no calibrate 'platt': use None, 'sigmoid', 'isotonic'"):
         ci.probe(acts(x), y, calibrate="platt")
+
+
+def test_intervals_cover_the_truth_where_rows_share_a_group():
+    distance, spread, inside = 1.5, 1.0, 0
+    true = norm.cdf(distance / np.sqrt(2 * (1 + spread**2)))
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        groups = np.repeat(np.arange(60), 4)
+        y = groups % 2 == 0
+        x = rng.normal(size=(240, 2))
+        x[:, 0] += distance * y + spread * rng.normal(size=60)[groups]
+        found = value(ci.probe(acts(x), y, groups, "mean_difference", seed, controls=0, resamples=200), "auc")
+        inside += found["low"] <= true <= found["high"]
+    # 0.95 of 60 is 57. With rows taken as independent it is 49.
+    assert inside >= 54

@@ -60,3 +60,9 @@ def test_control_labels_are_one_a_group_and_know_nothing_of_the_labels():
     assert (drawn.reshape(400, 40, 5).std(2) == 0).all()
     assert (drawn.reshape(400, 40, 5)[:, :, 0].sum(1) == 10).all()
     assert np.abs(drawn.mean(0) - 0.25).max() < 0.1
+
+
+def test_control_labels_count_groups_and_not_rows():
+    groups = np.concatenate([np.arange(5), np.repeat(np.arange(5, 45), 20)])
+    drawn = control_labels(groups < 5, groups, np.random.default_rng(0))
+    assert len(np.unique(groups[drawn])) == 5
