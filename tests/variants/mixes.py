@@ -55,13 +55,14 @@ def halved(hook, positions):
 def above(model, inputs):
     """Variants that change earlier tokens, pieces of images, or whatever a function likes."""
     v, n, image = vectors(model, scale=2.0), model.n_layers, model.family.vision is not None
+    middle = next(p for p in ("blocks.2.hook_resid_mid", "blocks.2.hook_attn_out") if p in model.hook_points)
     everywhere = model.capture(inputs, "blocks.1.hook_resid_post", positions="all")
     found = [
         [ci.Ablate(f"blocks.{n - 1}.hook_resid_post")],
         [ci.Ablate("blocks.1.hook_attn_out")],
         [ci.Ablate("blocks.2.hook_mlp_out"), ci.Subtract(v, 1.0, layers=[n - 1])],
         [ci.Patch(everywhere)],
-        [ci.Hook("blocks.2.hook_resid_mid", lambda x, hook: x.flip(-1))],
+        [ci.Hook(middle, lambda x, hook: x.flip(-1))],
         [ci.Hook("blocks.0.hook_resid_post", lambda x, hook: x.mul_(0.5))],
         [ci.Hook("ln_final.hook_out", lambda x, hook: x + 1)],
         [ci.Hook("unembed.hook_out", lambda x, hook: x * 2)],
