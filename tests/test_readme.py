@@ -9,7 +9,9 @@ README = Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.S)
 
 
-@pytest.mark.parametrize("block", [b for b in BLOCKS if "llava-hf" not in b], ids=["ten lines", "primitives"])
+@pytest.mark.parametrize(
+    "block", [b for b in BLOCKS if "llava-hf" not in b], ids=["ten lines", "primitives", "experiments"]
+)
 def test_block_runs_as_it_stands(block):
     exec(compile(block, "README.md", "exec"), {})
 
