@@ -19,6 +19,7 @@ _STACK = re.compile(r"^((?:\w+\.)?(?:blocks|encoder_layers))\.([^.]+)\.(.+)$")
 _LAYER = re.compile(r"^(?P<stack>(?:\w+\.)?blocks)\.(?P<layer>\d+)\.")
 
 
+@lru_cache(1 << 16)
 def layer_of(name: str) -> int | None:
     """Layer number in a hook-point name.
 
@@ -32,6 +33,7 @@ def layer_of(name: str) -> int | None:
     return int(found["layer"]) if found else None
 
 
+@lru_cache(1 << 16)
 def stack_of(name: str) -> str | None:
     """Stack of blocks that a hook point lies in: ``blocks``, ``vision.blocks`` or None."""
     found = _LAYER.match(name)
