@@ -63,7 +63,12 @@ def why_not(
     Returns:
         None if it can: then none of its edits makes it run the prompt again.
     """
-    return _of_model(network) or _of_edits(network, batch, Variant.of(network, batch, 0, acting), wants or Wants())
+    return obstacle(network, batch, Variant.of(network, batch, 0, acting), wants or Wants())
+
+
+def obstacle(network: Network, batch: Batch, variant: Variant, wants: Wants) -> str | None:
+    """Why a variant cannot run behind a shared prompt; see `why_not`."""
+    return _of_model(network) or _of_edits(network, batch, variant, wants)
 
 
 def _of_model(network: Network) -> str | None:

@@ -11,7 +11,7 @@ from cmrm_interp.variants.base import Outcome, Wants
 from cmrm_interp.variants.behind import Behind
 from cmrm_interp.variants.chunks import in_chunks
 from cmrm_interp.variants.clean import run_clean
-from cmrm_interp.variants.reach import Variant, why_not
+from cmrm_interp.variants.reach import Variant, obstacle
 from cmrm_interp.variants.resumed import run_resumed
 from cmrm_interp.variants.route import Map, Route
 from cmrm_interp.variants.whole import run_whole
@@ -42,7 +42,7 @@ def run_variants(
     """
     if not bool(batch.tokens.real[:, -1].all()):
         raise InputError("variants run on prompts that are padded on the left: use inputs.left_padded()")
-    behind, routes, whole = _sorted(network, encoder, batch, variants, wants)
+    behind, routes, whole = _sorted(network, batch, variants, wants)
     if behind or routes:
         modules = tuple(dict.fromkeys(path for route in routes for path in route.needs))
         clean = run_clean(network, batch, wants, cached=bool(behind), modules=modules)
@@ -58,24 +58,23 @@ def run_variants(
 
 
 def _sorted(
-    network: Network, encoder: Encoder, batch: Batch, variants: Sequence[Sequence[Intervention]], wants: Wants
+    network: Network, batch: Batch, variants: Sequence[Sequence[Intervention]], wants: Wants
 ) -> tuple[list[Variant], list[Route], list[int]]:
     """Variants behind the prompt, those that are resumed, and numbers of those that are run whole."""
     if len(variants) == 1 or isinstance(network, RemoteNetwork):
         return [], [], list(range(len(variants)))
+    known = [Variant.of(network, batch, number, acting) for number, acting in enumerate(variants)]
     behind: list[Variant] = []
-    others: list[int] = []
-    for number, acting in enumerate(variants):
-        if why_not(network, encoder, batch, acting, wants):
-            others.append(number)
-        else:
-            behind.append(Variant.of(network, batch, number, acting))
+    others: list[Variant] = []
+    for variant in known:
+        (others if obstacle(network, batch, variant, wants) else behind).append(variant)
+    numbers = [variant.number for variant in others]
     if wants.new_tokens:
-        return behind, [], others
+        return behind, [], numbers
     modules = Map(network, batch)
-    routes = [modules.route(Variant.of(network, batch, number, variants[number])) for number in others]
+    routes = [modules.route(variant) for variant in others]
     # The clean pass costs as much as a variant run whole.
     if not behind and sum(route.saved for route in routes) < 1:
-        return behind, [], others
+        return behind, [], numbers
     resumed = [route for route in routes if route.saved]
     return behind, resumed, [route.variant.number for route in routes if not route.saved]
