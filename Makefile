@@ -7,10 +7,10 @@ NOTEBOOKS = $(wildcard tutorials/*.ipynb notebooks/*.ipynb notebooks/*/*.ipynb)
 LESSONS = $(wildcard tutorials/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check tutorials docs bench parity clean
+.PHONY: help install demo test check tutorials docs bench bench-7b parity clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 install: $(STAMP) ## make the virtual environment ($(VENV)) and install everything, pinned
 
@@ -39,7 +39,10 @@ tutorials: $(STAMP) ## execute every lesson
 docs: $(STAMP) ## build the pages into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-bench: $(STAMP) ## times and peak memory at the size of LLaVA-1.5-7B, random weights, as many layers as fit
+bench: $(STAMP) ## speed beside hooks, nnsight, TransformerLens and pyvene, as ratios (ten minutes on a quiet machine)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench $(ARGS)
+
+bench-7b: $(STAMP) ## times and peak memory at the size of LLaVA-1.5-7B, random weights, as many layers as fit
 	$(BIN)/python -m benchmarks.rehearsal --shape llava-1.5-7b
 
 parity: $(STAMP) ## every hook point beside TransformerLens's, on the same weights, in an environment of its own

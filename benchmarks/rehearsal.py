@@ -197,7 +197,7 @@ def rehearse(settings: Settings, parts: tuple[Any, Any] | None = None) -> Rehear
     tasks = tasks_of(stage, fitted)
     done: dict[str, Any] = {BUILD: made, LOAD: loaded, CHECK: proved}
     once = {name: Timing(found[0], peak=found[1]) for name, found in done.items()}
-    timings = once | measure(tasks, settings.warmup, settings.repeats, device)
+    timings = once | measure(tasks, max(1, settings.warmup), settings.repeats, device)
     checks = _checks(stage, timings)
     about = Provenance(model=settings.shape, weights_hash=stage.model.fingerprint, seed=settings.seed)
     return Rehearsal(settings, table_of([*(Task(name, str) for name in done), *tasks], timings), checks, about)

@@ -50,30 +50,37 @@ class Shape:
     picture: tuple[int, int] = (336, 336)
 
 
-def _llava_config(text: dict[str, int], layers: int | None) -> LlavaConfig:
+# Width, mlp, heads and layers of CLIP ViT-L; and of one that takes as small a share of a small model's time.
+CLIP_L, CLIP_SMALL = (1024, 4096, 16, 24), (64, 256, 4, 4)
+
+
+def _llava_config(
+    text: dict[str, int], layers: int | None, tower: tuple[int, ...] = CLIP_L, words: int = 32000
+) -> LlavaConfig:
     sizes: dict[str, Any] = {**text, "num_hidden_layers": layers or text["num_hidden_layers"]}
+    width, mlp, heads, depth = tower
     vision = CLIPVisionConfig(
-        hidden_size=1024,
+        hidden_size=width,
         image_size=336,
-        intermediate_size=4096,
-        num_attention_heads=16,
-        num_hidden_layers=24,
+        intermediate_size=mlp,
+        num_attention_heads=heads,
+        num_hidden_layers=depth,
         patch_size=14,
         projection_dim=768,
     )
     decoder = LlamaConfig(
-        vocab_size=32064, max_position_embeddings=4096, rms_norm_eps=1e-5, tie_word_embeddings=False, **sizes
+        vocab_size=words + 64, max_position_embeddings=4096, rms_norm_eps=1e-5, tie_word_embeddings=False, **sizes
     )
-    tokens: dict[str, Any] = {"image_token_id": 32000, "pad_token_id": 32001, "image_seq_length": 576}
+    tokens: dict[str, Any] = {"image_token_id": words, "pad_token_id": words + 1, "image_seq_length": 576}
     features: dict[str, Any] = {"vision_feature_layer": -2, "vision_feature_select_strategy": "default"}
     return LlavaConfig(vision_config=vision, text_config=decoder, tie_word_embeddings=False, **tokens, **features)
 
 
-def _llava_processor() -> LlavaProcessor:
+def _llava_processor(words: int = 32000) -> LlavaProcessor:
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-    special = {0: "<unk>", 1: "<s>", 2: "</s>", 32000: "<image>", 32001: "<pad>"}
-    tokenizer = _tokenizer(32064, special, {"bos": "<s>", "eos": "</s>", "unk": "<unk>", "pad": "<pad>"})
+    special = {0: "<unk>", 1: "<s>", 2: "</s>", words: "<image>", words + 1: "<pad>"}
+    tokenizer = _tokenizer(words + 64, special, {"bos": "<s>", "eos": "</s>", "unk": "<unk>", "pad": "<pad>"})
     # Word-level tokens are found between spaces, so the image token needs one after it.
     template = CHAT_TEMPLATE.replace("<image>\\n", "<image> ")
     return LlavaProcessor(
@@ -148,6 +155,18 @@ def _llama_sizes(width: int, mlp: int, layers: int, heads: int) -> dict[str, int
     }
 
 
+def _small_llava() -> Shape:
+    # Tokens as LLaVA-1.5 has them; width, layers, tower and vocabulary at about one scale.
+    text, words = _llama_sizes(256, 688, 16, 8), 2048
+    return Shape(
+        "llava-small",
+        "LLaVA-1.5's tokens, smaller",
+        LlavaForConditionalGeneration,
+        lambda layers: _llava_config(text, layers, CLIP_SMALL, words),
+        lambda: _llava_processor(words),
+    )
+
+
 def _llava(name: str, text: dict[str, int]) -> Shape:
     return Shape(
         name,
@@ -161,6 +180,7 @@ def _llava(name: str, text: dict[str, int]) -> Shape:
 SHAPES = {
     shape.name: shape
     for shape in (
+        _small_llava(),
         _llava("llava-1.5-7b", _llama_sizes(4096, 11008, 32, 32)),
         _llava("llava-1.5-13b", _llama_sizes(5120, 13824, 40, 40)),
         Shape(

@@ -71,13 +71,13 @@ def measure(tasks: Sequence[Task], warmup: int, repeats: int, device: torch.devi
 
     Args:
         tasks: what to time.
-        warmup: rounds that are not counted (the first call is reported on its own).
+        warmup: rounds that are not counted (the first call is reported on its own, too).
         repeats: rounds that are.
         device: on which they run; it is waited for before the clock is read.
     """
     timings = {task.name: Timing() for task in tasks}
-    rounds = max(1, warmup) + repeats
-    with tqdm(total=rounds * len(tasks), unit="call", delay=2, leave=False) as bar:
+    rounds = warmup + repeats
+    with tqdm(total=rounds * len(tasks), unit="call", delay=2, leave=False, disable=None) as bar:
         for number in range(rounds):
             for task in tasks if number % 2 == 0 else reversed(tasks):
                 bar.set_description(task.name, refresh=False)
@@ -88,7 +88,7 @@ def measure(tasks: Sequence[Task], warmup: int, repeats: int, device: torch.devi
                 timing.peak = max(timing.peak, peak)
                 if number == 0:
                     timing.first, timing.result = seconds, result
-                elif number >= warmup:
+                if number >= warmup:
                     timing.seconds.append(seconds)
                     timing.cpu_seconds.append(cpu)
                 bar.update()
