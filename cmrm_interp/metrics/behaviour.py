@@ -37,6 +37,11 @@ class UnsafeRate(Metric):
         """It is one."""
         return True
 
+    @property
+    def unit(self) -> str:
+        """Of the prompts."""
+        return "share"
+
     def measure(self, seen: Seen) -> Float[Tensor, " batch"]:
         """1 where the judge's verdict is the one that counts, else 0."""
         if seen.answer is None:
