@@ -8,12 +8,14 @@ from scipy.stats import norm
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+from sklearn.neighbors import NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import cmrm_interp as ci
 from cmrm_interp.errors import HookPointError, InputError, MismatchError, StoreError
 from cmrm_interp.probes.fitting import fit
+from cmrm_interp.probes.mean_difference import MeanDifference
 from cmrm_interp.probes.settings import ProbeSettings
 from tests.probes.probe_data import FAST, A, B, acts, drawn, gaussians, leaking
 from tests.support import unchecked
@@ -295,3 +297,27 @@ def test_intervals_cover_the_truth_where_rows_share_a_group():
         inside += found["low"] <= true <= found["high"]
     # 0.95 of 60 is 57. With rows taken as independent it is 49.
     assert inside >= 54
+
+
+def test_the_mean_difference_classifier_is_one_of_scikit_learn():
+    x, y, _ = gaussians(n=200, distance=2)
+    names = np.where(y, "yes", "no")
+    fitted = MeanDifference().fit(x, names)
+    nearer = np.linalg.norm(x - x[y].mean(0), axis=1) < np.linalg.norm(x - x[~y].mean(0), axis=1)
+    assert (fitted.predict(x) == np.where(nearer, "yes", "no")).all()
+    assert (NearestCentroid().fit(x, names).predict(x) == fitted.predict(x)).all()
+    np.testing.assert_allclose(fitted.predict_proba(x).sum(1), 1)
+    assert fitted.score(x, names) == (fitted.predict(x) == names).mean()
+    apart = MeanDifference().fit(np.array([[0.0], [0.0], [2.0], [2.0]]), np.array([0, 0, 1, 1]))
+    assert apart.predict(np.array([[0.9], [1.1]])).tolist() == [0, 1]
+
+
+def test_a_line_for_each_kind_of_hook_point():
+    x, y, _ = gaussians(n=60)
+    hooks = [A, B, "blocks.0.hook_attn_out", "blocks.1.hook_attn_out"]
+    several = ci.Activations({hook: torch.tensor(x) for hook in hooks})
+    legend = ci.probe(several, y, **FAST).plot("auc").legends[0].get_texts()
+    assert [t.get_text() for t in legend] == ["auc, blocks.*.hook_resid_post", "auc, blocks.*.hook_attn_out"]
+    outside = ci.probe(ci.Activations({"projector.hook_out": torch.tensor(x)}), y, **FAST)
+    with pytest.raises(InputError, match=r"'projector.hook_out' has no layer to draw over: use .table\(\)"):
+        outside.plot()
