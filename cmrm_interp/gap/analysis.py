@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 
 from cmrm_interp.activations import Activations
 from cmrm_interp.directions import Directions
-from cmrm_interp.errors import InputError
+from cmrm_interp.errors import InputError, MismatchError
 from cmrm_interp.gap.conditions import conditions_of
 from cmrm_interp.gap.design import Design, named
 from cmrm_interp.gap.draws import Draws, draw, holm, interval, p_value
@@ -27,7 +27,7 @@ from cmrm_interp.provenance import Provenance
 
 def gap(
     model: Model | None,
-    conditions: Mapping[str, Inputs] | Mapping[str, Activations] | Inputs | Sequence[str | Prompt],
+    conditions: Mapping[str, Inputs | Activations] | Inputs | Sequence[str | Prompt],
     hooks: str | Sequence[str] = "blocks.*.hook_resid_post",
     positions: Position = "last",
     directions: Directions | Mapping[str, Directions] | None = None,
@@ -86,14 +86,20 @@ def _states(
     acts: dict[str, Activations] = {}
     for name, given in conditions.items():
         if isinstance(given, Activations):
-            kept = expand(hooks, list(given), whole=False)
-            acts[name] = replace(given, tensors={hook: given[hook] for hook in kept})
+            if model is not None and given.model not in (None, model.fingerprint):
+                raise MismatchError(f"condition {name!r} was captured from another model ({given.model})")
+            acts[name] = _only(given, expand(hooks, list(given), whole=False))
         elif isinstance(given, Inputs) and model is not None:
             acts[name] = model.capture(given, hooks, positions, batch_size=design.batch_size)
         else:
             what = "Inputs and there is no model" if isinstance(given, Inputs) else f"a {type(given).__name__}"
             raise InputError(f"condition {name!r} is {what}: give model.prepare(...) with a model, or Activations")
     return States(acts)
+
+
+def _only(acts: Activations, hooks: Sequence[str]) -> Activations:
+    masks = {hook: mask for hook, mask in acts.patch_masks.items() if hook in hooks}
+    return replace(acts, tensors={hook: acts[hook] for hook in hooks}, patch_masks=masks)
 
 
 def _check_apart(a: str, b: str, rows: Mapping[str, np.ndarray], hook: str) -> None:

@@ -88,7 +88,9 @@ def overlaps(name: str, basis: np.ndarray) -> list[Metric]:
         basis: orthonormal rows.
     """
     share = partial(_share_in, basis)
-    metrics = [Metric(f"share in {name}", share, f"share of the shift along {name}", "random halves", bounds=(0.0, 1.0))]
+    metrics = [
+        Metric(f"share in {name}", share, f"share of the shift along {name}", "random halves", bounds=(0.0, 1.0))
+    ]
     if len(basis) == 1:
         along = partial(_cosine_with, basis)
         metrics.insert(

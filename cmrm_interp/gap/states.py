@@ -55,7 +55,7 @@ class States:
     @property
     def model(self) -> str | None:
         """Fingerprint of the model that the states come from, where they have one."""
-        return next(iter(self.acts.values())).model
+        return next((acts.model for acts in self.acts.values() if acts.model is not None), None)
 
     def __iter__(self) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
         """Each hook point with its states by condition."""
@@ -69,7 +69,7 @@ class States:
             InputError: NaN or infinite states, or a condition in which all prompts have one state.
             MismatchError: conditions of different widths.
         """
-        found = {name: acts[hook].double().flatten(1).numpy() for name, acts in self.acts.items()}
+        found = {name: acts[hook].cpu().double().flatten(1).numpy() for name, acts in self.acts.items()}
         widths = {name: rows.shape[1] for name, rows in found.items()}
         if len(set(widths.values())) > 1:
             raise MismatchError(f"states at {hook!r} have different widths: {widths}; compare another hook point")
@@ -81,7 +81,7 @@ class States:
 def _check_alike(name: str, acts: Activations, first: Activations) -> None:
     if list(acts) != list(first):
         raise MismatchError(f"condition {name!r} has other hook points than the first: capture the same ones")
-    if acts.model != first.model:
+    if None not in (acts.model, first.model) and acts.model != first.model:
         raise MismatchError(f"condition {name!r} comes from another model ({acts.model} and {first.model})")
     if acts.mask is not None or acts.patch_masks:
         raise MismatchError(

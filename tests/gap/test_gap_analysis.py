@@ -206,7 +206,12 @@ REFUSED = {
     "equal": ({"text": acts(), "same": acts()}, {}, InputError, "'same' and 'text' are equal at"),
     "hooks": ({"text": acts(), "a": acts(hooks=HOOKS[:2])}, {}, MismatchError, "'a' has other hook points"),
     "width": ({"text": acts(), "a": acts(d=5)}, {}, MismatchError, "different widths: {'text': 6, 'a': 5}"),
-    "model": (changed("noise", model="b"), {}, MismatchError, "'noise' comes from another model"),
+    "model": (
+        {**changed("noise", model="b"), "text": replace(CONDITIONS["text"], model="a")},
+        {},
+        MismatchError,
+        r"'noise' comes from another model \(b and a\)",
+    ),
     "position": (changed("noise", positions=-2), {}, MismatchError, "captured at -2, the first at 'last'"),
     "several positions": (
         changed("noise", mask=torch.ones(24, 6, dtype=torch.bool)),
@@ -264,6 +269,20 @@ def test_a_model_and_its_captured_activations_give_one_result():
     assert ran.provenance.weights_hash == model.fingerprint
     assert ran.provenance.model == model.name
     assert set(ran.table()["a"]) == {"image", "blank", "noise", "caption"}
+
+
+def test_activations_of_another_model_are_refused_beside_a_model():
+    with pytest.raises(MismatchError, match=r"condition 'noise' was captured from another model \(b\)"):
+        ci.gap(model_of("llava"), changed("noise", model="b"))
+
+
+def test_inputs_and_activations_may_stand_side_by_side_and_other_captured_points_do_not_matter():
+    model = model_of("llava")
+    shown, text = model.prepare(WORDS, picture()), model.prepare(WORDS)
+    stored = model.capture(shown, ["vision.hook_out", "blocks.*.hook_resid_post", "ln_final.hook_normalized"])
+    found = ci.gap(model, {"text": text, "image": stored}, metrics="cosine", **FEW)
+    both = ci.gap(model, {"text": text, "image": shown}, metrics="cosine", **FEW)
+    pd.testing.assert_frame_equal(found.table(), both.table())
 
 
 def test_heads_are_laid_side_by_side():
