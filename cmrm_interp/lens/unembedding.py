@@ -130,4 +130,5 @@ def _distance(ours: Tensor, theirs: Tensor) -> float:
     if ours.shape != theirs.shape:
         return float("inf")
     theirs = theirs.float()
+    ours = ours.detach()
     return float((ours.to(theirs.device).float() - theirs).abs().max() / theirs.abs().max().clamp(min=1e-30))
