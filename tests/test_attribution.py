@@ -314,3 +314,37 @@ def test_values_that_are_changed_before_they_are_weighed_are_refused():
         check_split(split, {2: torch.full((3, 4, 8), 2.1)})
     # Patterns are captured after what is done to them, and so is z.
     assert found(model, inputs_of(model), "source").rounding < 1e-5
+
+
+def test_a_stream_that_is_added_to_in_secret_is_refused():
+    hf, processor = network("llava")
+    hf.model.language_model.layers[1].register_forward_hook(lambda module, args, out: out + 1)
+    model = ci.load((hf, processor), check=False)
+    inputs = model.prepare(TEXTS)
+    with pytest.raises(ModelError, match=r"the parts of the logit add up to something else \(by .*\)"):
+        found(model, inputs)
+    # Whole blocks are told by the stream itself.
+    assert found(model, inputs, "layer").rounding < 1e-5
+
+
+def test_weights_that_are_not_there_are_refused(tmp_path):
+    hf, processor = network("llama")
+    hf.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    elsewhere = ci.load(str(tmp_path), remote="local")
+    with pytest.raises(ModelError, match="needs the model's weights here, and this model runs elsewhere"):
+        found(elsewhere, elsewhere.prepare(TEXTS))
+    hf.lm_head.weight = torch.nn.Parameter(torch.zeros(hf.lm_head.weight.shape, dtype=torch.int8), requires_grad=False)
+    quantised = ci.load((hf, processor), check=False)
+    with pytest.raises(ModelError, match="needs the weights of lm_head, which are not there or quantised"):
+        found(quantised, quantised.prepare(TEXTS))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_rounds_and_no_more(dtype):
+    hf, processor = network("gemma2")
+    model = ci.load((hf.to(dtype), processor), check=False)
+    result = found(model, inputs_of(model), "head")
+    assert 0 < result.rounding < 0.01 * float(result.values.abs().sum(1).max())
+    exact = found(model_of("gemma2"), inputs_of(model_of("gemma2")), "head")
+    assert (result.values - exact.values).abs().max() < 0.2

@@ -157,7 +157,7 @@ def _by_row(x: Float[Tensor, "n *shape"], rows: Int[Tensor, " n"], size: int) ->
 
 def _checked(model: Model, found: Attribution) -> Attribution:
     # Every sum in the model is rounded to its dtype; the parts are as large as they are.
-    slack = 100 * torch.finfo(model.hf.dtype).eps * max(1.0, float(found.values.abs().sum(1).max()))
+    slack = 32 * torch.finfo(model.hf.dtype).eps * max(1.0, float(found.values.abs().sum(1).max()))
     if found.rounding > slack:
         raise ModelError(
             f"{model.name}: the parts of the logit add up to something else (by {found.rounding:.2g}): this model adds"
