@@ -1,6 +1,6 @@
 """Running a plan: batch by batch, every unfinished run of a batch at once, each written as soon as it is known."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,9 @@ from cmrm_interp.sweeps.ledger import Entry, Ledger
 from cmrm_interp.sweeps.plan import Group, Plan, Run
 from cmrm_interp.variants import Outcome, Wants, run_variants
 from cmrm_interp.variants.reach import why_not
+
+# So many outcomes wait for the clean one; their logits may be large.
+HELD = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +99,11 @@ class Work:
         runs = [clean, *todo] if self.compares and clean not in todo else list(todo)
         network, encoder = self.model.network, self.model.encoder
         outcomes = run_variants(network, encoder, batch, [run.acting for run in runs], self.wants)
-        for outcome, reference in _with_clean(outcomes, runs.index(clean) if self.compares else None):
+        if self.compares:
+            pairs = _with_clean(outcomes, runs.index(clean), lambda: self._clean(batch))
+        else:
+            pairs = ((outcome, None) for outcome in outcomes)
+        for outcome, reference in pairs:
             run = runs[outcome.variant]
             if run in todo:
                 seen = self._seen(outcome, batch, reference)
@@ -106,6 +113,10 @@ class Work:
                     why = why_not(network, encoder, batch, run.acting, self.wants)
                 self.ledger.add(Entry(run.key, rows, values, outcome.path, why))
                 bar.update(rows.stop - rows.start)
+
+    def _clean(self, batch: Batch) -> Tensor:
+        (outcome,) = run_variants(self.model.network, self.model.encoder, batch, [()], Wants("last"))
+        return Seen(outcome.logits).last
 
     def _seen(self, outcome: Outcome, batch: Batch, clean: Tensor | None) -> Seen:
         activations = {asked: outcome.activations[name] for asked, name in self.hooks.items()}
@@ -119,15 +130,19 @@ class Work:
         return Seen(outcome.logits, batch.tokens, activations, _answer, clean)
 
 
-def _with_clean(outcomes: Iterator[Outcome], clean: int | None) -> Iterator[tuple[Outcome, Tensor | None]]:
-    """Outcomes with the clean model's logits, which are waited for; None: without."""
+def _with_clean(
+    outcomes: Iterator[Outcome], clean: int, run_clean: Callable[[], Tensor]
+) -> Iterator[tuple[Outcome, Tensor]]:
+    """Outcomes with the clean model's logits: those among them, if they come soon, and else of a run of their own."""
     held: list[Outcome] = []
     reference = None
     for outcome in outcomes:
+        held.append(outcome)
         if outcome.variant == clean:
             reference = Seen(outcome.logits).last
-        held.append(outcome)
-        if clean is None or reference is not None:
+        elif reference is None and len(held) > HELD:
+            reference = run_clean()
+        if reference is not None:
             yield from ((each, reference) for each in held)
             held = []
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial
+from types import CellType, FunctionType
 from typing import Any
 
 from cmrm_interp.axes import Tensor
@@ -15,9 +16,11 @@ class Signer:
 
     Attributes:
         known: hashes by identity, beside the tensors themselves so that no identity is used twice.
+        inside: functions whose closures are being signed.
     """
 
     known: dict[int, tuple[Tensor, str]] = field(default_factory=dict)
+    inside: tuple[FunctionType, ...] = ()
 
     def __call__(self, value: Any) -> str:
         """The signature: tensors by content, dataclasses by fields, functions by their code, others by ``repr``."""
@@ -29,7 +32,10 @@ class Signer:
             return f"({', '.join(map(self, value))})"
         if is_dataclass(value) and not isinstance(value, type):
             return f"{type(value).__name__}({', '.join(self(getattr(value, f.name)) for f in fields(value))})"
-        return self._function(value) if callable(value) else repr(value)
+        if callable(value):
+            return self._function(value)
+        # Where an object is in memory differs from run to run.
+        return type(value).__qualname__ if " at 0x" in repr(value) else repr(value)
 
     def _tensor(self, value: Tensor) -> str:
         if id(value) not in self.known:
@@ -37,12 +43,23 @@ class Signer:
         return self.known[id(value)][1]
 
     def _function(self, value: Callable[..., Any]) -> str:
-        # Another value with the same code (a number in a closure) cannot be told apart from here.
         if isinstance(value, partial):
             return self((value.func, value.args, value.keywords))
-        code = getattr(value, "__code__", None)
-        name = getattr(value, "__qualname__", type(value).__qualname__)
-        return name if code is None else f"{name}:{digest([code.co_code, repr(_plain(code.co_consts))])}"
+        if not isinstance(value, FunctionType) or value in self.inside:
+            return getattr(value, "__qualname__", type(value).__qualname__)
+        # What it takes from its module by name, and from objects that are no values, cannot be known.
+        code, closure = value.__code__, [cell.cell_contents for cell in value.__closure__ or () if _filled(cell)]
+        inner = Signer(self.known, (*self.inside, value))
+        text = repr(_plain(code.co_consts))
+        return f"{value.__qualname__}:{digest([code.co_code, text, inner([value.__defaults__, *closure])])}"
+
+
+def _filled(cell: CellType) -> bool:
+    try:
+        _ = cell.cell_contents
+    except ValueError:  # of a name that is not bound yet
+        return False
+    return True
 
 
 def _plain(constants: tuple[Any, ...]) -> list[Any]:

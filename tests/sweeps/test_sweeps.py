@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from cmrm_interp.errors import HookPointError, InputError, MismatchError, StoreE
 from cmrm_interp.intervals import wilson
 from cmrm_interp.records import read
 from cmrm_interp.sweeps import run as running
+from cmrm_interp.sweeps.signature import Signer
 from tests.support import TEXTS, close, inputs_of, model_of, picture, unchecked, vectors
 
 FEW = ("llava", "qwen2_vl", "gpt2", "gemma3", "paligemma")
@@ -65,8 +67,8 @@ def test_every_cell_is_what_the_plain_loop_gives(family, positions):
     inputs, make = inputs_of(model), subtracting(model, positions)
     kl, hook = metrics.kl_to_clean(), "blocks.-1.hook_resid_post"
     probe = metrics.probe_score(lambda acts: acts[:, 2], hook)
-    result = swept(model, inputs, [third, kl, probe], positions)
-    clean = model.logits(inputs).float()
+    result = swept(model, inputs, [third, kl, probe, metrics.perplexity()], positions)
+    clean, tokens = model.logits(inputs).float(), inputs.batch(slice(0, 3)).tokens
     for a, layer in enumerate(LAYERS):
         for b, alpha in enumerate(ALPHAS):
             acting = make(layer, alpha)
@@ -75,6 +77,8 @@ def test_every_cell_is_what_the_plain_loop_gives(family, positions):
             close(
                 torch.tensor(result.values("kl_to_clean")[a, b]), kl.measure(metrics.Seen(logits, clean=clean)).double()
             )
+            seen = metrics.Seen(model.logits(inputs, acting, "all"), tokens=tokens)
+            close(torch.tensor(result.values("perplexity")[a, b]).float(), metrics.perplexity().measure(seen).float())
             state = model.capture(inputs, hook, interventions=acting)[hook.replace("-1", str(model.n_layers - 1))]
             close(torch.tensor(result.values("probe_score")[a, b]).float(), state[:, 2].float())
     close(torch.tensor(result.values("third", clean=True)[1, 2]).float(), clean[:, 3])
@@ -208,6 +212,43 @@ def test_clean_logits_are_there_again_for_what_compares_with_them(model, inputs,
     again = swept(model, inputs, kl, store=tmp_path)
     np.testing.assert_allclose(again.values(), whole.values(), atol=1e-6)
     assert sorted(json.loads(line)["run"] for line in path.read_text().splitlines()) == list(range(7))
+
+
+def test_what_waits_too_long_for_the_clean_model_has_it_run(model, inputs, monkeypatch):
+    kl, run = metrics.kl_to_clean(), running.run_variants
+    wanted = swept(model, inputs, kl).values()
+    calls = []
+
+    def clean_last(network, encoder, batch, variants, wants):
+        calls.append(len(variants))
+        yield from sorted(run(network, encoder, batch, variants, wants), key=lambda outcome: -outcome.variant)
+
+    monkeypatch.setattr(running, "run_variants", clean_last)
+    np.testing.assert_allclose(swept(model, inputs, kl).values(), wanted, atol=1e-6)
+    assert calls == [7]
+    monkeypatch.setattr(running, "HELD", 2)
+    np.testing.assert_allclose(swept(model, inputs, kl).values(), wanted, atol=1e-6)
+    assert calls == [7, 7, 1]
+
+
+def test_signatures_tell_values_apart_and_know_them_again(model):
+    sign, shift = Signer(), vectors(model)
+
+    def above(threshold, v=None):
+        return lambda x: (x @ v > threshold) if v is not None else x[:, 0] > threshold
+
+    one, same, other = (ci.Gate(above(t), ci.Add(shift)) for t in (1.0, 1.0, 2.0))
+    assert sign(one) == Signer()(same) != sign(other)
+    assert sign(above(1.0, torch.ones(3))) != sign(above(1.0, torch.zeros(3)))
+    assert sign(partial(above, 1.0)) != sign(partial(above, 2.0))
+    assert sign(ci.Add(shift)) != sign(ci.Add(vectors(model, seed=1))) != sign(ci.Subtract(vectors(model, seed=1)))
+    assert sign(object()) == sign(object())
+
+    def recursive(x):
+        return recursive(x - 1)
+
+    assert sign(recursive) == Signer()(recursive)
+    assert sign({"a": [1, (2.0, None)]}) != sign({"a": [1, (2.0, "None")]})
 
 
 def test_memory_running_out_halves_the_batch_and_keeps_what_is_finished(model, inputs, monkeypatch, tmp_path):
