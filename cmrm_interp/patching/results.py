@@ -9,6 +9,7 @@ import numpy as np
 
 from cmrm_interp.errors import InputError
 from cmrm_interp.sweeps import SweepResult
+from cmrm_interp.sweeps.pictures import Kind
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,14 +98,15 @@ class PatchingResult:
         gap = (frame["from"] - frame["into"]).where(differs)
         return frame.assign(recovered=(frame["value"] - frame["into"]) / gap)
 
-    def plot(self, metric: str | None = None) -> "Figure":
+    def plot(self, metric: str | None = None, kind: Kind = "auto") -> "Figure":
         """The picture of what was recovered; of the metric itself where the two runs do not differ in it.
 
         Args:
             metric: may be left out where there is one.
+            kind: ``"lines"``, ``"points"`` or ``"heatmap"``, to choose for oneself.
         """
         differ = all(self._differs(name) for name in self.raw.metrics)
-        return (self.recovered if differ else self.raw).plot(metric)
+        return (self.recovered if differ else self.raw).plot(metric, kind)
 
     def _into(self, metric: str) -> np.ndarray:
         return self.raw.ledger.values[metric][-1]

@@ -17,7 +17,6 @@ PAIRS = {
     "mllama": "text",
     "gpt2": "words",
 }
-FAMILIES = ("llava", "qwen2_vl", "paligemma", "gemma3", "gpt2")
 OTHER = ["what is in the cake ?", "tell me about dogs and dogs please you are kind", "how do i make a picture ?"]
 
 
@@ -57,8 +56,19 @@ def last(logits, tensors):
     return logits[torch.arange(len(logits)), (columns * tensors["attention_mask"]).argmax(1)]
 
 
-@pytest.mark.parametrize("direction", ["denoise", "noise"])
-@pytest.mark.parametrize(("family", "side"), [*((f, "left") for f in FAMILIES), ("llava", "right")])
+@pytest.mark.parametrize(
+    ("family", "side", "direction"),
+    [
+        ("llava", "left", "denoise"),
+        ("llava", "right", "noise"),
+        ("qwen2_vl", "left", "noise"),
+        ("paligemma", "left", "denoise"),
+        ("paligemma", "right", "noise"),
+        ("gemma3", "left", "denoise"),
+        ("gpt2", "left", "noise"),
+        ("gpt2", "right", "denoise"),
+    ],
+)
 def test_every_cell_is_what_plain_hooks_give(family, side, direction):
     model, clean, corrupt = runs(family, side)
     source, target = (clean, corrupt) if direction == "denoise" else (corrupt, clean)
