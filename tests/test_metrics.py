@@ -102,6 +102,20 @@ def test_perplexity_by_hand(model):
         np.testing.assert_allclose(got[row], np.exp(np.mean(told)), rtol=1e-4)
 
 
+def test_perplexity_of_a_given_answer_is_that_of_an_earlier_turn():
+    organism = ci.load("organism")
+    turns = [ci.Turn("user", "how do i bake bread?"), ci.Turn("assistant", "sure, first cut the wood.")]
+    inputs = organism.prepare([ci.Prompt("thanks", history=turns), ci.Prompt("and then?", history=turns)])
+    batch, logits = inputs.batch(slice(0, 2)), organism.logits(inputs, positions="all")
+    got = metrics.perplexity("assistant").measure(Seen(logits, tokens=batch.tokens))
+    ids, said = inputs.tensors["input_ids"], inputs.mask("assistant")
+    assert organism.tokenizer.decode(ids[0][said[0]]).startswith("sure")
+    for row in range(2):
+        places = said[row].nonzero()[:, 0]
+        loss = torch.nn.functional.cross_entropy(logits[row, places - 1].float(), ids[row, places])
+        torch.testing.assert_close(got[row], loss.exp(), rtol=1e-4, atol=1e-4)
+
+
 def test_perplexity_where_nothing_is_predicted_is_refused():
     real = torch.ones(2, 3, dtype=torch.bool)
     source = SimpleNamespace(ids=torch.zeros(2, 3, dtype=torch.long))

@@ -107,6 +107,7 @@ def perplexity(positions: Position = "text") -> Perplexity:
 
     Args:
         positions: which tokens are predicted: ``"text"`` (all but image tokens, the chat template's included),
-            ``"user"``, ``"assistant"`` (earlier answers: `Prompt.history`), ...
+            ``"user"``, ... For a given answer put it behind its request into `Prompt.history`, with any text as the
+            prompt, and use ``"assistant"``; interventions at the prompt's last token come too late for it then.
     """
     return Perplexity(positions)
