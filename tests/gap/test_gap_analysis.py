@@ -271,6 +271,14 @@ def test_a_model_and_its_captured_activations_give_one_result():
     assert set(ran.table()["a"]) == {"image", "blank", "noise", "caption"}
 
 
+@pytest.mark.parametrize("family", ["qwen2_vl", "paligemma", "mllama"])
+def test_families_that_see_otherwise(family):
+    model = model_of(family)
+    found = ci.gap(model, variants(model, WORDS, picture(), captions=["a cat ."] * 8), metrics="shift_agreement", **FEW)
+    assert set(found.table()["a"]) == {"image", "blank", "noise", "caption"}
+    assert len(found.projections) == model.n_layers
+
+
 def test_activations_of_another_model_are_refused_beside_a_model():
     with pytest.raises(MismatchError, match=r"condition 'noise' was captured from another model \(b\)"):
         ci.gap(model_of("llava"), changed("noise", model="b"))
