@@ -9,7 +9,7 @@ import numpy as np
 
 from cmrm_interp.errors import InputError
 from cmrm_interp.sweeps import SweepResult
-from cmrm_interp.sweeps.pictures import Kind
+from cmrm_interp.sweeps.pictures import Kind, picture
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Runs whose metric differs by less than this share of its size have nothing between them.
 NEAR = 1e-3
-_UNIT = "0: patched into, 1: patched from"
+_UNIT = "share recovered"
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +106,9 @@ class PatchingResult:
             kind: ``"lines"``, ``"points"`` or ``"heatmap"``, to choose for oneself.
         """
         differ = all(self._differs(name) for name in self.raw.metrics)
-        return (self.recovered if differ else self.raw).plot(metric, kind)
+        shown = self.recovered if differ else self.raw
+        about = shown.about(metric)
+        return picture(shown.table_of(about.name), shown.axes, about, kind, "run patched into")
 
     def _into(self, metric: str) -> np.ndarray:
         return self.raw.ledger.values[metric][-1]

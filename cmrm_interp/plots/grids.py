@@ -27,10 +27,12 @@ class Look:
     Attributes:
         labels: axis labels with their units, by column; a column's name stands for itself.
         panel: column of which every value has a panel of its own; None for one.
+        baseline: what column ``clean`` is called.
     """
 
     labels: Mapping[str, str] = field(default_factory=dict)
     panel: str | None = None
+    baseline: str = "clean model"
 
     def name(self, column: str) -> str:
         """What a column is called."""
@@ -108,7 +110,7 @@ class Lines(View):
             low, high = (rows[end].astype(float) for end in ("low", "high"))
             axes.fill_between(rows[self.x], low, high, color=how["color"], alpha=0.18, linewidth=0)
             _own_baseline(axes, rows[self.x].to_numpy(float), rows["clean"].to_numpy(float), everything, how["color"])
-        _baseline(axes, everything)
+        _baseline(axes, everything, look.baseline)
         axes.set(xlabel=look.name(self.x), ylabel=look.name("value"))
         axes.grid(True)
         if all(float(value).is_integer() for value in everything[self.x]):
@@ -147,7 +149,7 @@ class Points(View):
             how = style.look(kind, place)
             axes.errorbar(at, values, ends, fmt=MARKERS[place], capsize=1.5, elinewidth=0.8, **how)
             _own_baseline(axes, at, rows["clean"].to_numpy(float), everything, how["color"])
-        _baseline(axes, everything)
+        _baseline(axes, everything, look.baseline)
         axes.set_xticks(range(len(names)), [_short(name) for name in names])
         axes.tick_params(axis="x", rotation=45 if max(map(len, map(_short, names))) > 6 else 0)
         axes.set(xlabel=look.name(self.x), ylabel=look.name("value"), xlim=(-0.5, len(names) - 0.5))
@@ -196,7 +198,7 @@ class Map(View):
     def finish(self, figure: "Figure", axes: Any, drawn: Any, look: Look) -> None:
         """The colour bar."""
         image, what = drawn
-        label = f"{what}{look.name('value')}\nwhite: clean model"
+        label = f"{what}{look.name('value')}\nwhite: {look.baseline}"
         figure.colorbar(image, ax=list(axes), label=label).outline.set_visible(False)
 
 
@@ -229,9 +231,9 @@ def _own_baseline(axes: "Axes", at: np.ndarray, clean: np.ndarray, everything: A
         axes.plot(at, clean, color=color, **_DASHED)
 
 
-def _baseline(axes: "Axes", everything: Any) -> None:
+def _baseline(axes: "Axes", everything: Any, name: str) -> None:
     if _one_baseline(everything):
-        axes.axhline(float(everything["clean"].iloc[0]), color="black", label="clean model", **_DASHED)
+        axes.axhline(float(everything["clean"].iloc[0]), color="black", label=name, **_DASHED)
 
 
 def _legend(figure: "Figure", axes: "Axes", title: str | None) -> None:

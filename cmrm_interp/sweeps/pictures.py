@@ -17,7 +17,13 @@ Kind = Literal["auto", "lines", "points", "heatmap"]
 LINES, PANELS = 6, 12
 
 
-def picture(frame: "pd.DataFrame", axes: Mapping[str, tuple[Scalar, ...]], about: About, kind: Kind) -> "Figure":
+def picture(
+    frame: "pd.DataFrame",
+    axes: Mapping[str, tuple[Scalar, ...]],
+    about: About,
+    kind: Kind,
+    baseline: str = "clean model",
+) -> "Figure":
     """The figure of one metric.
 
     Args:
@@ -25,6 +31,7 @@ def picture(frame: "pd.DataFrame", axes: Mapping[str, tuple[Scalar, ...]], about
         axes: of the sweep.
         about: the metric.
         kind: of picture; ``"auto"`` chooses.
+        baseline: what the run without interventions is called.
 
     Raises:
         InputError: axes of which there is no such picture.
@@ -46,7 +53,7 @@ def picture(frame: "pd.DataFrame", axes: Mapping[str, tuple[Scalar, ...]], about
     rest = {name: labels for name, labels in several.items() if name != panel}
     view = _view(rest, kind)
     labels = {"value": f"{about.name} ({about.unit})" if about.unit else about.name}
-    return view.draw(frame, grids.Look(labels, panel))
+    return view.draw(frame, grids.Look(labels, panel, baseline))
 
 
 def _view(axes: Mapping[str, tuple[Scalar, ...]], kind: Kind) -> grids.View:
