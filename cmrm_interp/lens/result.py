@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cmrm_interp.axes import Float, Tensor
+import torch
+
+from cmrm_interp.axes import Float, Int, Tensor
 from cmrm_interp.encoding.grids import PatchGrid, patch_grid
 from cmrm_interp.errors import HookPointError, InputError
 from cmrm_interp.inputs import Inputs, PromptInputs
@@ -60,28 +62,7 @@ class LensResult:
             ``probability`` of it, ``entropy`` (nats), and for each token that was asked for ``p(token)`` and
             ``rank(token)`` (1: the likeliest).
         """
-        import pandas as pd
-
-        n, places = len(self.places.prompt), self.places
-        texts = token_texts(self._tokenizer, places.token)
-        own = {
-            "position": places.position,
-            "token": texts,
-            "image": places.image,
-            "patch": places.patch,
-        }
-        parts = []
-        for number, layer in enumerate(self.layers):
-            read = {
-                "top": token_texts(self._tokenizer, self.readout.top[number, :, 0]),
-                "probability": self.readout.probability[number, :, 0],
-                "entropy": self.readout.entropy[number],
-                **{f"p({name})": self.readout.asked[number, :, i] for i, name in enumerate(self.asked)},
-                **{f"rank({name})": self.readout.rank[number, :, i] for i, name in enumerate(self.asked)},
-            }
-            columns = {"prompt": places.prompt, "layer": [layer] * n, **own, **read}
-            parts.append(pd.DataFrame({name: _plain(values) for name, values in columns.items()}))
-        return pd.concat(parts, ignore_index=True)
+        return self._frame(torch.arange(len(self.places.prompt)))
 
     def top(self, prompt: int = 0, layer: int | str = -1, position: int = -1) -> "pd.DataFrame":
         """The likeliest tokens at one place.
@@ -144,8 +125,7 @@ class LensResult:
             raise InputError(
                 f"{tokens} tokens are too many for one figure: read fewer, as with positions=slice(-10, None)"
             )
-        frame: Any = self._numbers(value)
-        frame = frame[frame["prompt"] == prompt]
+        frame = self._numbers(value, prompt)
         names = [f"{position} {token}" for position, token in zip(frame["position"], frame["token"], strict=True)]
         frame = frame.assign(at=names)
         return word_grid(frame, "at", "layer", value, "top", {**_LABELS, "at": f"token of prompt {prompt}"})
@@ -167,9 +147,8 @@ class LensResult:
             InputError: the tokens of this family's images have no places (Q-Formers, Mllama), or were not all read.
             HookPointError: a layer that was not read, or no image there.
         """
-        frame, number = self._numbers(value), self.layers[self._layer(layer)]
-        chosen = (frame["prompt"] == prompt) & (frame["layer"] == number) & (frame["image"] == image)
-        frame = frame[chosen]
+        frame, number = self._numbers(value, prompt), self.layers[self._layer(layer)]
+        frame = frame[(frame["layer"] == number) & (frame["image"] == image)]
         if not len(frame):
             raise HookPointError(
                 f"no token of image {image} of prompt {prompt} was read: use logit_lens(..., positions='image')"
@@ -184,6 +163,29 @@ class LensResult:
         where = "before block 0" if number == EMBED else f"after block {number}"
         return over_image(inside, grid.picture, value, "top", _LABELS, title=where)
 
+    def _frame(self, chosen: Int[Tensor, " n"]) -> "pd.DataFrame":
+        import pandas as pd
+
+        at = {name: getattr(self.places, name)[chosen].numpy() for name in ("position", "image", "patch")}
+        at["token"] = token_texts(self._tokenizer, self.places.token[chosen])
+        at = {name: at[name] for name in ("position", "token", "image", "patch")}
+        prompt = self.places.prompt[chosen].numpy()
+        parts = [
+            pd.DataFrame({"prompt": prompt, "layer": layer, **at, **self._read(number, chosen)})
+            for number, layer in enumerate(self.layers)
+        ]
+        return pd.concat(parts, ignore_index=True)
+
+    def _read(self, number: int, chosen: Int[Tensor, " n"]) -> dict[str, Any]:
+        read = self.readout
+        return {
+            "top": token_texts(self._tokenizer, read.top[number, chosen, 0]),
+            "probability": read.probability[number, chosen, 0].numpy(),
+            "entropy": read.entropy[number, chosen].numpy(),
+            **{f"p({name})": read.asked[number, chosen, i].numpy() for i, name in enumerate(self.asked)},
+            **{f"rank({name})": read.rank[number, chosen, i].numpy() for i, name in enumerate(self.asked)},
+        }
+
     @property
     def _tokenizer(self) -> Any:
         return self.inputs.encoder.tokenizer
@@ -193,16 +195,15 @@ class LensResult:
         whole = self.inputs.prompts[prompt].images[image] if isinstance(self.inputs, PromptInputs) else None
         return patch_grid(self.inputs.encoder, tensors, image, whole)
 
-    def _numbers(self, value: str) -> Any:
-        frame = self.table()
+    def _numbers(self, value: str, prompt: int) -> Any:
+        frame = self._frame(self._of(prompt))
         numbers = [name for name in frame if name not in ("prompt", "layer", "token", "image", "patch", "top")]
         if value not in numbers:
             raise InputError(f"no column {value!r} to colour by: there are {', '.join(map(str, numbers))}")
         return frame
 
     def _layer(self, layer: int | str) -> int:
-        n_layers = 1 + max(self.layers) if isinstance(layer, int) and layer < 0 else 10**6
-        wanted = layer_numbers(layer, n_layers)[0]
+        wanted = layer_numbers(layer, self.inputs.encoder.config.get_text_config().num_hidden_layers)[0]
         if wanted not in self.layers:
             raise HookPointError(f"layer {layer!r} was not read: there are {_few([hook_of(n) for n in self.layers])}")
         return self.layers.index(wanted)
@@ -213,10 +214,6 @@ class LensResult:
             read = self.places.prompt.unique().tolist()
             raise HookPointError(f"no token of prompt {prompt!r} was read: there are prompts {_few(read)}")
         return mine
-
-
-def _plain(values: Any) -> Any:
-    return values.float().numpy() if isinstance(values, Tensor) and values.is_floating_point() else values
 
 
 def _few(names: list[Any]) -> str:

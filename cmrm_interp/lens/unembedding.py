@@ -11,6 +11,7 @@ from cmrm_interp.axes import Float, Tensor
 from cmrm_interp.errors import ModelError
 from cmrm_interp.inputs import Inputs
 from cmrm_interp.model import Model
+from cmrm_interp.positions import last_index
 from cmrm_interp.remote import RemoteNetwork
 from cmrm_interp.running import forward
 
@@ -121,9 +122,11 @@ def _last(model: Model, inputs: Inputs) -> tuple[Tensor, Tensor]:
     def _keep(stream: Tensor, _: int) -> None:
         kept.append(stream.detach())
 
-    logits = forward(model.network, batch, {f"blocks.{model.n_layers - 1}.hook_resid_post": _keep}).logits
-    some = batch.tokens.real[0].nonzero().flatten()[-8:]
-    return kept[0][0, some.to(kept[0].device)], logits[0, some.to(logits.device)]
+    # Of the last real token alone: logits of a whole prompt may be larger than the model.
+    back = batch.tensors["input_ids"].shape[1] - int(last_index(batch.tokens.real)[0])
+    hook = f"blocks.{model.n_layers - 1}.hook_resid_post"
+    logits = forward(model.network, batch, {hook: _keep}, logits_to_keep=back).logits
+    return kept[0][:, -back], logits[:, -back]
 
 
 def _distance(ours: Tensor, theirs: Tensor) -> float:

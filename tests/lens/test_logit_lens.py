@@ -227,6 +227,10 @@ def test_words_of_a_result_that_were_not_read():
         found.logits(0)
     with pytest.raises(HookPointError, match=r"layer 3 was not read: there are blocks.0.hook_resid_post"):
         found.top(layer=3)
+    with pytest.raises(HookPointError, match="layer -1 was not read"):
+        found.top()
+    with pytest.raises(HookPointError, match="no layer 9: this model has 4 layers"):
+        found.top(layer=9)
     with pytest.raises(HookPointError, match="no token of prompt 8 was read: there are prompts 0, 1, 2"):
         found.top(prompt=8, layer=0)
     with pytest.raises(HookPointError, match="position 0 of prompt 1 was not read"):
