@@ -217,8 +217,9 @@ class Network:
         points = list(self._table(inputs).values())
         at = {point.name: number for number, point in enumerate(points)}
         skipped = {path: next(n for n, point in enumerate(points) if is_within(point.module, path)) for path in skips}
-        places = [(skipped[path], Location(path, "skip", (), value)) for path, value in skips.items()]
-        places += [(at[place.points[0].name], place) for place in plan]
+        # A module that is skipped is given its input first.
+        places = [((skipped[path], 1), Location(path, "skip", (), value)) for path, value in skips.items()]
+        places += [((at[place.points[0].name], 0 if place.side == "input" else 2), place) for place in plan]
         return [place for _, place in sorted(places, key=lambda entry: entry[0])]
 
     def _table(self, inputs: Mapping[str, Any]) -> dict[str, Point]:

@@ -146,6 +146,10 @@ class Intervention(ABC):
     def targets(self, names: Sequence[str]) -> list[str]:
         """Hook points among `names` (all of the model's, in forward order) at which it acts."""
 
+    def reads(self, names: Sequence[str]) -> list[str]:
+        """Those of its hook points at which it only looks, and changes nothing."""
+        return []
+
     @abstractmethod
     def edit(self, x: Float[Tensor, "n *shape"], chosen: Chosen) -> Float[Tensor, "n *shape"]:
         """New values of the activations at the chosen tokens."""

@@ -86,6 +86,10 @@ class Skip(Intervention):
         ends = ("blocks.*.hook_resid_pre", "blocks.*.hook_resid_post")
         return at_layers(expand(ends, names), self.layers, names)
 
+    def reads(self, names: Sequence[str]) -> list[str]:
+        """Where the stream is read."""
+        return [name for name in self.targets(names) if name.endswith(".hook_resid_pre")]
+
     def edit(self, x: Float[Tensor, "n *shape"], chosen: Chosen) -> Float[Tensor, "n *shape"]:
         """``x`` before a block, which is remembered; what was remembered, behind it."""
         stem, _, end = chosen.hook.rpartition(".")

@@ -1,6 +1,6 @@
 """Variants run behind a prompt that they share: its keys and values once, their own last tokens as one sequence."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from cmrm_interp.hooks import pos_axis
 from cmrm_interp.interventions import Intervention, Step
 from cmrm_interp.prefix import positions_of, shown
 from cmrm_interp.running import to_device
-from cmrm_interp.tracing import Network
+from cmrm_interp.tracing import Network, Visit
 from cmrm_interp.variants.base import Outcome, Wants
 from cmrm_interp.variants.clean import Clean
 from cmrm_interp.variants.greedy import Greedy
@@ -31,7 +31,6 @@ class Behind:
         clean: of the batch, with keys and values.
         wants: what is asked of each variant.
         positions: ids of the prompt's positions.
-        step: the pass over the prompt, for the interventions.
         greedy: chooses new tokens, if they are wanted.
     """
 
@@ -40,22 +39,23 @@ class Behind:
     clean: Clean
     wants: Wants
     positions: Int[Tensor, "..."]
-    step: Step
     greedy: Greedy | None
 
     @classmethod
     def of(cls, network: Network, encoder: Encoder, batch: Batch, clean: Clean, wants: Wants) -> "Behind":
         """Get ready for any number of variants."""
         greedy = Greedy.of(network, encoder, batch, wants.new_tokens) if wants.new_tokens else None
-        step = Step(batch.tokens, batch.rows, batch.has_image)
-        return cls(network, batch, clean, wants, positions_of(network, batch), step, greedy)
+        return cls(network, batch, clean, wants, positions_of(network, batch), greedy)
 
     def run(self, variants: Sequence[Variant]) -> list[Outcome]:
         """Outcomes of some variants, together in one sequence."""
-        crowd = _Crowd(self, variants, shown(self.clean.cache, keeping=self.wants.new_tokens > 1))  # type: ignore[arg-type]
-        tails = Tails.of([variant.start for variant in variants], self.batch.tokens.real)
+        cache = shown(self.clean.cache, keeping=self.wants.new_tokens > 1)  # type: ignore[arg-type]
+        # Interventions may remember something within a run, which is no other variant's.
+        batch = self.batch
+        crowd = _Crowd(self, variants, cache, [Step(batch.tokens, batch.rows, batch.has_image) for _ in variants])
+        tails = Tails.of([variant.start for variant in variants], batch.tokens.real)
         found: dict[str, list[Tensor]] = {}
-        logits = crowd.forward(tails, self.batch.tensors["input_ids"][:, tails.columns], self.step, found)
+        logits = crowd.forward(tails, batch.tensors["input_ids"][:, tails.columns], 0, found)
         answers = crowd.answers(tails, logits) if self.greedy else [None] * len(variants)
         return [
             Outcome(
@@ -84,17 +84,18 @@ class _Crowd:
     prompt: Behind
     variants: Sequence[Variant]
     cache: Cache
+    steps: Sequence[Step]
 
     def forward(
-        self, tails: Tails, ids: Int[Tensor, "batch query"], step: Step, found: dict[str, list[Tensor]] | None = None
+        self, tails: Tails, ids: Int[Tensor, "batch query"], number: int, found: dict[str, list[Tensor]] | None = None
     ) -> Float[Tensor, "batch row vocab"] | None:
         """One pass over tokens of the variants; logits of each one's last token, or of all if these are wanted."""
         network, wants = self.prompt.network, self.prompt.wants
-        every = wants.logits == "all" and not step.number
+        every = wants.logits == "all" and number == 0
         given = {"input_ids": ids, "position_ids": self._positions(tails.columns)}
         tensors = to_device(network, given | self._of_columns(tails.columns))
         mask = _masks(network, tails)
-        visits = self._visits(tails, step, found)
+        visits = self._visits(tails, number, found)
         result: list[Tensor] = []
 
         @torch.no_grad()
@@ -121,7 +122,7 @@ class _Crowd:
             if not going:
                 break
             tails = tails.next(going)
-            logits = self.forward(tails, search.tokens(going).T, self.prompt.step.at(number))
+            logits = self.forward(tails, search.tokens(going).T, number)
             search.choose(logits.movedim(1, 0))  # type: ignore[union-attr]
         return search.answers()
 
@@ -135,42 +136,53 @@ class _Crowd:
         seen = self.prompt.batch.tensors.get("cross_attention_mask")
         return {} if seen is None else {"cross_attention_mask": seen[:, columns.clamp(max=seen.shape[1] - 1)]}
 
-    def _visits(self, tails: Tails, step: Step, found: dict[str, list[Tensor]] | None) -> dict[str, Any]:
-        by_hook: dict[str, dict[int, Sequence[Intervention]]] = {}
+    def _visits(self, tails: Tails, number: int, found: dict[str, list[Tensor]] | None) -> dict[str, Visit]:
+        acting: dict[str, list[tuple[int, Step, Sequence[Intervention]]]] = {}
         for k in tails.places:
-            for name, acting in self.variants[k].by_hook.items():
-                by_hook.setdefault(name, {})[k] = acting
-        names = dict.fromkeys([*by_hook, *(() if found is None else self.prompt.wants.activations)])
-        keeping = frozenset(() if found is None else self.prompt.wants.activations)
-        return {
-            name: _Visit(name, by_hook.get(name, {}), tails, step, found if name in keeping else None) for name in names
-        }
+            step = self.steps[k].at(number)
+            for name, interventions in self.variants[k].by_hook.items():
+                acting.setdefault(name, []).append((k, step, interventions))
+        visits: dict[str, Visit] = {name: _Edits(name, tails, each) for name, each in acting.items()}
+        if found is not None:
+            visits |= {name: _Keep(name, tails, found, visits.get(name)) for name in self.prompt.wants.activations}
+        return visits
 
 
 @dataclass(frozen=True)
-class _Visit:
+class _Edits:
     """Edits of all variants at one hook point, each on its own tokens."""
 
     hook: str
-    acting: Mapping[int, Sequence[Intervention]]
     tails: Tails
-    step: Step
-    found: dict[str, list[Tensor]] | None
+    acting: Sequence[tuple[int, Step, Sequence[Intervention]]]
 
-    def __call__(self, activation: Tensor, step: int) -> Tensor:
+    def __call__(self, activation: Tensor, number: int) -> Tensor:
         out = activation
-        for k, acting in self.acting.items():
+        for k, step, interventions in self.acting:
             old = new = self.tails.part(activation, self.hook, k)
-            for intervention in acting:
-                new = intervention.apply(new, self.hook, self.step)
+            for intervention in interventions:
+                new = intervention.apply(new, self.hook, step)
             if new is not old:
                 out = activation.clone() if out is activation else out
                 self.tails.put(out, self.hook, k, new)
-        if self.found is not None:
-            parts = [self.tails.part(out, self.hook, k) for k in self.tails.places]
-            kept = [part.select(pos_axis(self.hook), -1) for part in parts]
-            self.found[self.hook] = [x.detach().to("cpu", copy=True) for x in kept]
         return out
+
+
+@dataclass(frozen=True)
+class _Keep:
+    """What is wanted of the last token of all variants at one hook point, after their edits."""
+
+    hook: str
+    tails: Tails
+    found: dict[str, list[Tensor]]
+    edits: Visit | None
+
+    def __call__(self, activation: Tensor, number: int) -> Tensor:
+        new = activation if self.edits is None else self.edits(activation, number)
+        parts = [self.tails.part(new, self.hook, k) for k in self.tails.places]  # type: ignore[arg-type]
+        ends = [part.select(pos_axis(self.hook), -1) for part in parts]
+        self.found[self.hook] = [end.detach().to("cpu", copy=True) for end in ends]
+        return new  # type: ignore[return-value]
 
 
 def _masks(network: Network, tails: Tails) -> Tensor | dict[str, Tensor]:

@@ -47,6 +47,12 @@ class Variant:
             number, acting, by_hook, min([last, *(_first(as_selector(i.positions).mask(batch.tokens)) for i in tokens)])
         )
 
+    def changed(self, network: Network) -> frozenset[str]:
+        """Hook points at which something is changed, and not only looked at."""
+        names = list(network.points)
+        looking = {id(i): set(i.reads(names)) for found in self.by_hook.values() for i in found}
+        return frozenset(name for name, found in self.by_hook.items() if any(name not in looking[id(i)] for i in found))
+
 
 def why_not(
     network: Network, encoder: Encoder, batch: Batch, acting: Sequence[Intervention], wants: Wants | None = None

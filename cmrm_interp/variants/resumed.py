@@ -5,7 +5,7 @@ from cmrm_interp.encoding import Batch, Encoder
 from cmrm_interp.running import edits, forward
 from cmrm_interp.tracing import Network, Visit
 from cmrm_interp.variants.base import KeepLast, Outcome, Wants
-from cmrm_interp.variants.clean import Clean, copied
+from cmrm_interp.variants.clean import Clean
 from cmrm_interp.variants.route import Route, skips_of
 
 
@@ -27,7 +27,7 @@ def run_resumed(network: Network, encoder: Encoder, batch: Batch, route: Route, 
         visits: dict[str, Visit] = dict(edits(network, encoder, variant.acting, batch))
         visits |= {name: KeepLast(name, found, visits.get(name)) for name in later}
         kept = 0 if wants.logits == "all" else 1
-        skips = {path: copied(value) for path, value in skips_of(route, clean.raw).items()}
+        skips = skips_of(route, clean.raw)
         output = forward(network, batch, visits, stop=wants.logits is None, skips=skips, logits_to_keep=kept)
         logits = logits if output is None else output.logits
     return Outcome(variant.number, "resumed", _asked(logits, wants), {name: found[name] for name in wants.activations})

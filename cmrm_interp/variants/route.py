@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from cmrm_interp.encoding import Batch
 from cmrm_interp.tracing import Location, Network, is_within
+from cmrm_interp.variants.clean import copied
 from cmrm_interp.variants.reach import Variant
 
 # Share of a pass that the vision side is taken to be; it differs from model to model.
@@ -33,7 +35,7 @@ class Route:
     @property
     def needs(self) -> tuple[str, ...]:
         """Modules whose clean outputs it starts from."""
-        return self.seeing + self.blocks[-1:]
+        return self.seeing + self.blocks[-2:]
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Map:
 
     def route(self, variant: Variant) -> Route:
         """What a variant can leave out."""
-        names, edited = self.network.names(self.batch.tensors), set(variant.by_hook)
+        names, edited = self.network.names(self.batch.tensors), variant.changed(self.network)
         if not edited:
             return Route(variant, (), (), 1.0, frozenset(names))
         first = next(number for number, name in enumerate(names) if name in edited)
@@ -106,11 +108,17 @@ class Map:
             return
 
 
-def skips_of(route: Route, raw: Mapping[str, object]) -> dict[str, object]:
-    """Modules that a variant's pass leaves out, with what they are taken to return."""
-    # Of the decoder's blocks only the last one's output is used.
-    last = raw[route.blocks[-1]] if route.blocks else None
-    return {path: raw[path] for path in route.seeing} | dict.fromkeys(route.blocks, last)
+def skips_of(route: Route, raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Modules that a variant's pass leaves out, with what they are taken to return.
+
+    Args:
+        route: of the variant.
+        raw: what the modules that it needs returned in the clean model.
+    """
+    found = {path: copied(raw[path]) for path in route.needs}
+    # Of the decoder's blocks only the last one's output is used, and its input where it is looked at.
+    below = route.blocks[:-2]
+    return found | dict.fromkeys(below, copied(raw[route.blocks[-1]]) if below else None)
 
 
 def _untouched(modules: Sequence[str], places: Sequence[Location]) -> Iterator[str]:

@@ -46,13 +46,13 @@ def run_variants(
     if behind or routes:
         modules = tuple(dict.fromkeys(path for route in routes for path in route.needs))
         clean = run_clean(network, batch, wants, cached=bool(behind), modules=modules)
-        for route in routes:
-            yield run_resumed(network, encoder, batch, route, clean, wants)
         if behind:
             rows, width = batch.tokens.real.shape
             most = max(1, min(MOST_A_ROW, MOST // rows))
             prompt = Behind.of(network, encoder, batch, clean, wants)
             yield from in_chunks(behind, [width - v.start for v in behind], most, prompt.run)
+        for route in routes:
+            yield run_resumed(network, encoder, batch, route, clean, wants)
     for number in whole:
         yield run_whole(network, encoder, batch, number, variants[number], wants)
 

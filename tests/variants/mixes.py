@@ -32,6 +32,7 @@ def ends(model, inputs):
         [ci.Gate(lambda x: x[:, 0] > 0, ci.Subtract(v, 3.0, layers=[1, 2]))],
         [ci.Gate(ci.HasImage(), ci.Hook("blocks.1.hook_resid_post", lambda x, hook: x * 1.5, positions=-1))],
         [ci.Ablate("blocks.0.hook_mlp_out", positions=-1), ci.Ablate("blocks.2.hook_attn_out", positions=-2)],
+        [ci.Skip(2, positions=-1), ci.Add(v, 1.0, layers=[0])],
         [ci.Ablate("unembed.hook_out", positions="last"), ci.Ablate("ln_final.hook_out", positions=new(1))],
     ]
     for part in ("hook_q", "hook_k", "hook_v", "hook_z", "hook_result"):
@@ -64,6 +65,8 @@ def above(model, inputs):
         [ci.Patch(everywhere)],
         [ci.Hook(middle, lambda x, hook: x.flip(-1))],
         [ci.Hook("blocks.0.hook_resid_post", lambda x, hook: x.mul_(0.5))],
+        [ci.Skip([1, n - 1])],
+        [ci.Skip(2), ci.Add(v, 1.0, layers=[0])],
         [ci.Hook("ln_final.hook_out", lambda x, hook: x + 1)],
         [ci.Hook("unembed.hook_out", lambda x, hook: x * 2)],
         [ci.Hook("hook_embed", lambda x, hook: x * 0.5)],

@@ -73,25 +73,24 @@ def positions(batch):
 def test_attention_is_cut_as_in_a_run_of_its_own():
     model = model_of("llava")
     inputs, batch = batch_of(model)
-    image = batch.tokens.image
-
-    class Cut(ci.interventions.Intervention):
-        """The last token looks away from the image."""
-
-        positions = -1
-
-        def targets(self, names):
-            return ["blocks.1.attn.hook_attn_scores", "blocks.2.attn.hook_attn_scores"]
-
-        def edit(self, x, chosen):
-            return x.masked_fill(image[chosen.rows][:, None], float("-inf"))
-
-    outcomes = run(model, batch, [[], [Cut()]])
-    check(model, inputs, outcomes, [[], [Cut()]])
+    variants = [[], [ci.Knockout(-1, "image", layers=[1, 2])], [ci.Knockout(-1, slice(None, -1), heads=[0])]]
+    wants = Wants(new_tokens=3)
+    outcomes = run(model, batch, variants, wants)
+    check(model, inputs, outcomes, variants, wants)
     assert {outcome.path for outcome in outcomes.values()} == {"prefix"}
     moved = (outcomes[0].logits - outcomes[1].logits).abs().amax(-1)
     assert moved[batch.has_image].min() > 1e-3
     assert moved[~batch.has_image].max() < 1e-5
+
+
+def test_what_an_intervention_remembers_is_of_its_own_variant():
+    model = model_of("llama")
+    inputs, batch = batch_of(model)
+    skip, v = ci.Skip(2, positions=-1), vectors(model, scale=2.0)
+    variants = [[skip], [ci.Add(v, 2.0, layers=[0]), skip], [ci.Add(v, -2.0, layers=[1]), skip]]
+    outcomes = run(model, batch, variants)
+    check(model, inputs, outcomes, variants)
+    assert {outcome.path for outcome in outcomes.values()} == {"prefix"}
 
 
 def test_the_prompt_runs_once():

@@ -51,19 +51,20 @@ def test_equal_to_bare_hooks(family):
         close(outcomes[number].logits, expected)
 
 
-def test_what_comes_before_the_first_edit_runs_once():
+@pytest.mark.parametrize("make", [lambda n: ci.Ablate(f"blocks.{n}.hook_resid_post"), ci.Skip])
+def test_what_comes_before_the_first_edit_runs_once(make):
     model = fresh("llava")
     batch = batch_of(model)[1]
     n, counts = model.n_layers, [[] for _ in range(model.n_layers)]
-    tower, seen = model.hf.model.vision_tower, []
     handles = [count_tokens(model.hf.model.language_model.layers[layer].mlp, counts[layer]) for layer in range(n)]
-    handles.append(tower.register_forward_pre_hook(lambda *_: seen.append(1)))
-    outcomes = run(model, batch, [[ci.Ablate(f"blocks.{layer}.hook_resid_post")] for layer in range(n)])
+    handles.append(count_tokens(model.hf.model.vision_tower.encoder.layers[0].mlp, seen := []))
+    outcomes = run(model, batch, [[make(layer)] for layer in range(n)])
     for handle in handles:
         handle.remove()
     assert {outcome.path for outcome in outcomes.values()} == {"resumed"}
     # Block l runs in the clean pass, and once for each variant that changes a block before it.
     assert [len(tokens) for tokens in counts] == [1 + layer for layer in range(n)]
+    assert len(seen) == 1
 
 
 def test_vision_blocks_below_the_first_edit_run_once():
