@@ -181,7 +181,7 @@ class Paths:
     def interventions(self, sender: Head) -> list[Intervention]:
         """What the receivers are given, in a run that is otherwise untouched."""
         change = self._change(sender)
-        given = {hook: self.clean[hook] + change for hook in _entrances(self.model, self.route)}
+        given = {hook: _wide(self.clean[hook]) + change for hook in _entrances(self.model, self.route)}
         entering = Patch(self._like(given))
         if not self.route.receivers:
             return [entering]
@@ -197,7 +197,8 @@ class Paths:
         hook = f"blocks.{layer}.hook_attn_out"
         patch = Units(PatchFrom(self.source, self.places, (_z(layer),)), head)
         new = self.model.capture(self.alignment.b, hook, positions="all", interventions=[patch])
-        return new[hook] - self.clean[hook]
+        # In half precision the small difference of two large numbers would be lost on the way.
+        return _wide(new[hook]) - _wide(self.clean[hook])
 
     @property
     def _receiving(self) -> list[int]:
@@ -232,6 +233,10 @@ def _axes(model: Any, senders: Sequence[Head]) -> dict[str, list[Any]]:
     if list(senders) == [(layer, head) for layer in layers for head in heads]:
         return {"layer": layers, "head": heads}
     return {"sender": [f"{layer}.{head}" for layer, head in senders]}
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x if x.dtype.itemsize >= 4 else x.float()
 
 
 def _z(layer: int) -> str:
