@@ -117,7 +117,7 @@ class SweepResult:
         Args:
             metric: may be left out where there is one.
             alternative: ``"two-sided"``, ``"less"`` or ``"greater"`` (than the clean model).
-            seed: of the permutations (9,999, or all sign flips where there are fewer).
+            seed: of the sign flips (at least 9,999 and 200 a cell, or all where there are fewer).
 
         Returns:
             Axes, metric, change, n, p, p_holm (corrected for the number of cells).

@@ -73,6 +73,28 @@ def test_permutation_tests_are_exact_for_few_prompts():
     assert p_values(values, clean, "greater")[1] == pytest.approx((means >= values[1].mean() - 1e-12).mean())
 
 
+@pytest.mark.parametrize("alternative", ["two-sided", "less", "greater"])
+@pytest.mark.parametrize("n", [6, 25])
+def test_permutation_tests_are_scipys(alternative, n):
+    rng = np.random.default_rng(n)
+    clean, values = rng.normal(size=(3, n)), rng.normal(0.3, 1, size=(3, n)).round(1)
+    # Ties: rounded differences have many equal means.
+    clean = clean.round(1)
+    for row, p in enumerate(p_values(values, clean, alternative)):
+        wanted = scipy.stats.permutation_test(
+            (values[row] - clean[row],), np.mean, permutation_type="samples", alternative=alternative, rng=1
+        ).pvalue
+        assert p == pytest.approx(wanted, abs=0 if n == 6 else 0.02)
+
+
+def test_many_cells_get_so_many_flips_that_a_corrected_p_can_be_small():
+    result = result_of({"layer": tuple(range(16)), "head": tuple(range(16))}, n=30, metrics=(SCORE,))
+    found = result.test()
+    # The last cells are hundreds of standard deviations away from the first, and all tests are corrected for 256.
+    assert found["p_holm"].iloc[-1] > 0.05
+    assert found["p_holm"].iloc[0] < 0.05
+
+
 def test_tests_of_a_sweep_are_scipys_with_holms_correction():
     result = result_of(metrics=(SCORE,))
     found = result.test(alternative="less", seed=3)
