@@ -84,7 +84,10 @@ def places(alignment: Alignment, positions: Mapping[str, Position]) -> dict[str,
     for name, position in positions.items():
         numbers = [partner[own[name]] for partner, own in zip(partners, masks, strict=True)]
         counts = torch.tensor([len(n) for n in numbers])
-        found[name] = Places(position, torch.nn.utils.rnn.pad_sequence(numbers, True, -1), counts)
+        # New tokens of an answer have no counterpart, though "last" and "all" mean them, too.
+        found[name] = Places(
+            as_selector(position) & "prompt", torch.nn.utils.rnn.pad_sequence(numbers, True, -1), counts
+        )
     return found
 
 

@@ -230,6 +230,37 @@ def is_last(row, column):
     return column == 8
 
 
+def test_only_the_prompt_is_patched():
+    model, clean, corrupt = runs("llava")
+    alignment = align(clean, corrupt)
+    for options in ({"positions": ["last"]}, {"over": "layer", "positions": "all"}, {"over": "position"}):
+        cells = Grid(layers=[3], **options).cells(model, alignment)
+        tokens = corrupt.batch(slice(0, 3)).tokens
+        for cell in cells:
+            assert cell.places.positions.mask(tokens).any()
+            assert not cell.places.positions.mask(tokens.new_token()).any()
+
+
+def test_metrics_of_answers_can_be_patched_for():
+    """The first token of the answer is the patched one, the next ones are the model's own."""
+    model, clean, corrupt = runs("llava")
+    firsts = []
+
+    class Opening(ci.metrics.Metric):
+        name = "opening"
+        needs = ci.metrics.Needs(new_tokens=2)
+
+        def measure(self, seen):
+            firsts.append(seen.answer(1))
+            return torch.tensor([float(len(answer)) for answer in seen.answer(2)])
+
+    options = {"unit": "resid_post", "layers": [-1], "positions": ["last"]}
+    activation_patching(model, clean, corrupt, Opening(), **options)
+    wanted = model.generate(clean, max_new_tokens=1)
+    assert wanted in firsts
+    assert model.generate(corrupt, max_new_tokens=1) in firsts
+
+
 def test_patches_know_the_prompts_that_they_were_made_for():
     model, clean, corrupt = runs("llava")
     alignment = align(clean, corrupt)
