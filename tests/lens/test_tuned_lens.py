@@ -59,18 +59,18 @@ def affine_last_block(seed=3):
 def test_a_known_affine_map_is_found():
     model, matrix, shift = affine_last_block()
     layer = model.n_layers - 2
-    how = {"steps": 400, "lr": 0.02, "weight_decay": 0.0, "batch_size": 16, "checks": 4}
-    lens = TunedLens.fit(model, model.prepare(texts(80)), layers=layer, positions="all", **how)
+    how = {"steps": 220, "lr": 0.03, "weight_decay": 0.0, "batch_size": 16, "checks": 2}
+    lens = TunedLens.fit(model, model.prepare(texts(60)), layers=layer, positions="all", **how)
     kl = lens.table().set_index("lens")["kl"]
     assert kl["logit"] > 0.05
-    assert kl["tuned"] < 0.002
+    assert kl["tuned"] < 0.02 * kl["logit"]
     # The last norm divides by the length, so that all is found but for one factor, at the streams that there are.
     x = model.capture(model.prepare(texts(20, seed=9)), f"blocks.{layer}.hook_resid_post", "all").selected(
         f"blocks.{layer}.hook_resid_post"
     )
     cosine = torch.nn.functional.cosine_similarity(lens(x, layer), x @ matrix.T + shift, dim=-1)
     before = torch.nn.functional.cosine_similarity(x, x @ matrix.T + shift, dim=-1)
-    assert float(cosine.min()) > 0.99 > float(before.mean())
+    assert float(cosine.min()) > 0.97 > 0.92 > float(before.mean())
 
 
 def test_divergence_is_scipys():
@@ -91,7 +91,7 @@ def test_on_the_organism_it_is_nearer_to_the_model_at_every_layer():
     suites = organism_suites("test", n=60)
     prompts = [model.prepare(suites[name].prompts) for name in ("harmful, text", "benign, real")]
     table = (
-        quick(model, prompts, steps=30, batch_size=16, holdout=0.4)
+        quick(model, prompts, steps=20, batch_size=16, holdout=0.4)
         .table()
         .set_index(["lens", "layer"])["kl low n".split()]
     )
