@@ -1,7 +1,7 @@
 """Path patching: what one head says to others directly, past every other head and MLP.
 
 Wang et al., "Interpretability in the Wild" (arXiv 2211.00593), section 3.1, with heads and MLPs between sender and
-receiver frozen (their appendix B lets MLPs answer; here nothing between does). The sender's head gets its value from
+receiver frozen (theirs lets MLPs answer; here nothing between does). The sender's head gets its value from
 the other run; what this changes in its block's attention output is added to the stream in front of the receivers as it
 was; from this stream their queries, keys or values are computed anew, and put into a run that is otherwise untouched.
 """
@@ -21,6 +21,7 @@ from cmrm_interp.interventions import Intervention, Patch
 from cmrm_interp.interventions.units import Units
 from cmrm_interp.metrics import Metrics
 from cmrm_interp.patching.alignment import Alignment
+from cmrm_interp.patching.matching import Unequal
 from cmrm_interp.patching.patches import PatchFrom, Source, capture_source
 from cmrm_interp.patching.results import PatchingResult
 from cmrm_interp.patching.runs import Direction, measured, next_token_metric, paired, result, told
@@ -40,12 +41,14 @@ class Route:
         receivers: ``(layer, head)``, one or several, all behind every sender; None for the logits.
         through: what the receivers compute anew: their queries, keys or values.
         positions: tokens at which senders are patched, those with a counterpart in the other run.
+        unequal: as in `align`.
     """
 
     senders: Any = None
     receivers: Any = None
     through: Through = "q"
     positions: Position = "prompt"
+    unequal: Unequal = "refuse"
 
     def __post_init__(self) -> None:
         """Keep heads as tuples; refuse another way in.
@@ -119,7 +122,7 @@ def path_patching(
         metric: one metric of the next token's logits.
         direction: ``"noise"`` gives the sender its corrupt value in the clean run (as Wang et al.), ``"denoise"`` its
             clean value in the corrupt run.
-        **route: ``senders``, ``receivers``, ``through``, ``positions``: see `Route`.
+        **route: ``senders``, ``receivers``, ``through``, ``positions``, ``unequal``: see `Route`.
 
     Returns:
         Axis ``"sender"``, or ``"layer"`` and ``"head"`` where every head of some layers is a sender.
@@ -130,7 +133,7 @@ def path_patching(
         MismatchError: runs that cannot be aligned.
     """
     heads, (name, one) = told(Route, route), next_token_metric(metric)
-    alignment = paired(clean, corrupt, direction)
+    alignment = paired(clean, corrupt, direction, heads.unequal)
     paths = Paths.of(model, alignment, heads)
     senders = heads.chosen(model)
     bar = tqdm(senders, desc="path patching", unit="head", delay=1)

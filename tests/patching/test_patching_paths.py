@@ -65,6 +65,16 @@ def test_every_head_before_the_receiver():
     assert abs(one.raw.values()[0] - found.raw.values()[0, 3]).max() < 1e-5
 
 
+def test_words_of_unequal_length_are_left_where_asked():
+    model = model_of("llava")
+    clean, corrupt = model.prepare(["tell me about cats"], picture(0)), model.prepare(["tell me about a kind cake"])
+    heads = {"senders": (0, 1), "receivers": (2, 0)}
+    with pytest.raises(ci.errors.MismatchError, match="cannot be aligned"):
+        path_patching(model, clean, corrupt, metric, **heads)
+    found = path_patching(model, clean, corrupt, metric, **heads, unequal="leave")
+    assert found.raw.n == 1
+
+
 def test_directions_swap_the_runs():
     model, clean, corrupt, _ = runs("llava")
     there = path_patching(model, clean, corrupt, metric, "denoise", senders=(1, 0), receivers=(2, 0))
