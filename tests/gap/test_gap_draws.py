@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from cmrm_interp.gap import METRICS, as_is, draw, holm, interval, mmd2, p_value, shift_agreement, silhouette
+from cmrm_interp.gap import METRICS, as_is, draw, holm, interval, mahalanobis, mmd2, p_value, shift_agreement
 
 
 def pairs(n, d, shift=0.0, seed=0):
@@ -126,14 +126,23 @@ TRUE_AGREEMENT = _agreement()
 
 
 def test_the_bootstraps_pull_is_taken_off():
-    # Copies of a prompt in a resample bring its states nearer to one another than to the other cloud.
-    x, y = pairs(40, 6, 0.5)
+    # With as many dimensions as prompts, means of resamples lie farther apart than those of the prompts.
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 60)), rng.normal(size=(40, 60))
     draws = draw(40, 100, 500)
-    values = silhouette(x, y, draws)
+    values = mahalanobis(x, y, draws)
+    again = values[draws.resampled]
+    assert np.quantile(again, 0.025) > values[0], "the plain percentiles leave the value out"
     low, high = interval(values, draws)
     assert low < values[0] < high
-    again = values[draws.resampled]
     assert high - low == pytest.approx(np.subtract(*np.quantile(again, [0.975, 0.025])))
+
+
+def test_a_swap_that_changes_nothing_but_rounding_is_as_extreme_as_the_data():
+    draws = draw(30, 100, 100)
+    values = np.full(201, 0.7)
+    values[draws.null] -= 1e-13
+    assert p_value(values, draws, "swapped labels", "greater") == 1
 
 
 def test_holm_is_statsmodels():

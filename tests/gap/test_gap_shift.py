@@ -74,6 +74,12 @@ def test_effective_rank_of_shifts_in_k_directions_is_k(k):
     assert np.mean(gaussian) == pytest.approx(k, rel=0.03)
 
 
+def test_effective_rank_does_not_depend_on_signs():
+    draws = draw(20, 30, 30)
+    values = shift_participation_ratio(*states(noise(20, 5) + 1), draws)
+    np.testing.assert_allclose(values[draws.null], values[0])
+
+
 def test_effective_rank_is_not_capped_by_the_number_of_prompts():
     found = [shift_participation_ratio(*states(noise(25, 60, seed), seed))[0] for seed in range(60)]
     assert 52 < np.median(found) < 70
@@ -105,6 +111,18 @@ def test_overlap_is_cosine_and_share_of_the_mean_shift():
     assert share_in(x, y, e1)[0] == pytest.approx(0.36)
     assert share_in(x, y, plane)[0] == pytest.approx(1)
     assert cosine_with(x, y, -e1)[0] == pytest.approx(-0.6)
+
+
+def test_directions_of_the_null_part_the_second_conditions_prompts_in_two_halves():
+    x, y = states(noise(11, 4) + 1)
+    draws = draw(11, 150, 10)
+    values = cosine_with(x, y, np.eye(4)[:1], draws)
+    shift = (x - y).mean(0)
+    for row in (1, 100, 101, 150):
+        first = draws.orders[row] < 5
+        direction = y[first].sum(0) - y[~first].sum(0) - (first.sum() - (~first).sum()) * y.mean(0)
+        cosine = direction @ shift / np.linalg.norm(direction) / np.linalg.norm(shift)
+        assert abs(values[row]) == pytest.approx(abs(cosine))
 
 
 @pytest.mark.parametrize("k", [1, 3])
