@@ -121,7 +121,8 @@ class Network:
 
     def weights_version(self) -> int:
         """A number that changes when weights are changed in place (training, loading a state dict)."""
-        return sum(parameter._version for parameter in self.hf.parameters())
+        # `hf.parameters()` would take as long as a layer of a small model.
+        return sum(p._version for module in self.modules.values() for p in module._parameters.values() if p is not None)
 
     def has_images(self, inputs: Mapping[str, Any]) -> bool:
         """Whether a run on these tensors passes through the vision side."""
