@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from cmrm_interp.encoding import Batch, Encoder
-from cmrm_interp.errors import InputError
+from cmrm_interp.errors import HookPointError, InputError
 from cmrm_interp.interventions import Intervention
 from cmrm_interp.remote import RemoteNetwork
 from cmrm_interp.tracing import Network
@@ -38,8 +38,11 @@ def run_variants(
 
     Raises:
         InputError: a batch that is not padded on the left.
-        HookPointError: a hook point or position that there is not.
+        HookPointError: a hook point or position that there is not, or activations of the vision side.
     """
+    for name in wants.activations:
+        if network.points[name].is_vision:
+            raise HookPointError(f"{name!r} holds pieces of images, and variants are read at the last token")
     if not bool(batch.tokens.real[:, -1].all()):
         raise InputError("variants run on prompts that are padded on the left: use inputs.left_padded()")
     behind, routes, whole = _sorted(network, batch, variants, wants)

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import cmrm_interp as ci
-from cmrm_interp.errors import InputError
+from cmrm_interp.errors import HookPointError, InputError
 from cmrm_interp.positions import new
-from cmrm_interp.variants import Wants, behind, why_not
+from cmrm_interp.variants import Wants, why_not
 from tests.oracles import hooks as oracle
 from tests.support import FAMILIES, close, fresh, inputs_of, model_of, same, twin_of, vectors
 from tests.variants.mixes import batch_of, check, count_tokens, ends, no_image_tokens, run, some
@@ -97,7 +97,7 @@ def test_the_prompt_runs_once():
     model = fresh("llava", eager=False)
     batch = batch_of(model)[1]
     width, v = batch.tokens.real.shape[1], vectors(model)
-    variants = [[ci.Subtract(v, alpha)] for alpha in range(8)] + [[ci.Subtract(v, 1.0, positions=-3)]]
+    variants = [[ci.Subtract(v, float(alpha))] for alpha in range(8)] + [[ci.Subtract(v, 1.0, positions=-3)]]
     counts = []
     handle = count_tokens(model.hf.model.language_model.layers[0], counts)
     run(model, batch, variants)
@@ -110,7 +110,7 @@ def test_answers_take_one_token_a_variant():
     batch = batch_of(model)[1]
     v, counts = vectors(model), []
     handle = count_tokens(model.hf.model.layers[0], counts)
-    run(model, batch, [[ci.Subtract(v, alpha)] for alpha in range(5)], Wants(logits=None, new_tokens=4))
+    run(model, batch, [[ci.Subtract(v, float(alpha))] for alpha in range(5)], Wants(logits=None, new_tokens=4))
     handle.remove()
     assert counts == [3 * batch.tokens.real.shape[1], 15, 15, 15, 15]
 
@@ -155,26 +155,26 @@ def test_keys_and_values_of_the_prompt_are_not_copied_for_each_variant(monkeypat
         return real(query, key, *args, **kwargs)
 
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
-    run(model, batch, [[ci.Subtract(v, alpha)] for alpha in range(20)])
+    run(model, batch, [[ci.Subtract(v, float(alpha))] for alpha in range(20)])
     assert set(rows) == {(3, width, 3, width), (3, 20, 3, width + 20)}
 
 
-def test_when_memory_runs_out_fewer_run_at_a_time(monkeypatch):
-    model = model_of("llava")
+def test_when_memory_runs_out_fewer_run_at_a_time():
+    model = fresh("llava")
     inputs, batch = batch_of(model)
-    v, sizes = vectors(model), []
-    real = behind.Behind.run
+    v, sizes, width = vectors(model), [], batch.tokens.real.shape[1]
 
-    def small(self, variants):
-        sizes.append(len(variants))
-        if len(variants) > 3:
+    def small(module, args):
+        sizes.append(args[0].shape[1])
+        if 3 < args[0].shape[1] < width:
             raise RuntimeError("CUDA out of memory. Tried to allocate 1 GiB")
-        return real(self, variants)
 
-    monkeypatch.setattr(behind.Behind, "run", small)
-    variants = [[ci.Subtract(v, alpha)] for alpha in range(10)]
-    check(model, inputs, run(model, batch, variants), variants)
-    assert sizes == [10, 5, 2, 2, 2, 2, 2]
+    variants = [[ci.Subtract(v, float(alpha))] for alpha in range(10)]
+    handle = model.hf.model.language_model.layers[2].mlp.register_forward_pre_hook(small)
+    outcomes = run(model, batch, variants)
+    handle.remove()
+    assert sizes == [width, 10, 5, 2, 2, 2, 2, 2]
+    check(model, inputs, outcomes, variants)
 
 
 def test_another_error_is_not_taken_for_a_lack_of_memory():
@@ -215,6 +215,12 @@ def test_attention_that_takes_no_mask(monkeypatch):
     batch = batch_of(model)[1]
     monkeypatch.setattr(model.hf.config.get_text_config(), "_attn_implementation_internal", "flash_attention_2")
     assert "load the model with attn_implementation='sdpa'" in why_not(model.network, model.encoder, batch, [])
+
+
+def test_activations_of_images_are_refused():
+    model = model_of("llava")
+    with pytest.raises(HookPointError, match=r"'projector.hook_out' holds pieces of images"):
+        run(model, batch_of(model)[1], [[], []], Wants(activations=("ln_final.hook_out", "projector.hook_out")))
 
 
 def test_padding_on_the_right_is_refused():
