@@ -55,14 +55,17 @@ def test_several_images_are_each_replaced():
     assert [image.size for image in found["blank"].prompts[0].images] == [(32, 32), (16, 24)]
 
 
-def test_without_captions_the_model_is_asked_about_the_image_alone():
-    model = model_of("llava")
-    found = variants(model, TEXTS, [picture(0), picture(1)])
-    asked = model.prepare(["Describe the image."] * 2, [picture(0), picture(1)])
+@pytest.mark.parametrize("system", [None, "you are kind and tell me about cats"])
+def test_without_captions_the_model_is_asked_about_the_image_alone(system):
+    model, pictures = model_of("llava"), [picture(0), picture(1)]
+    given = model.prepare(TEXTS, pictures, system)
+    asked = model.prepare(["Describe the image."] * 2, pictures, system)
     answers = [answer.strip() for answer in model.generate(asked, max_new_tokens=64)]
-    assert describe(model, found["image"]) == answers
+    assert describe(model, given) == answers
     expected = [f"{answer}\n{text}" for answer, text in zip(answers, TEXTS, strict=True)]
-    assert [p.text for p in found["caption"].prompts] == expected
+    assert [p.text for p in variants(model, given)["caption"].prompts] == expected
+    other = model.prepare(["Describe the image."] * 2, pictures, "be brief" if system is None else None)
+    assert [answer.strip() for answer in model.generate(other, max_new_tokens=64)] != answers
 
 
 def test_the_organism_describes_what_it_sees():
