@@ -131,6 +131,21 @@ def test_what_cannot_be_asked():
         ci.attention_map(model, inputs, queries="generated")
     with pytest.raises(ModelError, match="load the model with attn_implementation='eager'"):
         ci.attention_to(fresh("llava", eager=False), inputs)
+    with pytest.raises(
+        InputError, match="attention_to has no argument 'head': use keys, queries, layers, interventions"
+    ):
+        ci.attention_to(model, inputs, head=3)
+    with unchecked(), pytest.raises(InputError, match="by='layers': use 'head' or 'layer'"):
+        ci.attention_to(model, inputs).table("layers")
+
+
+def test_patterns_that_are_no_numbers_are_not_taken_for_prompts_without_tokens():
+    model = model_of("llava")
+    inputs = inputs_of(model)
+    broken = ci.Hook("blocks.1.hook_resid_post", lambda x, _: x * torch.nan)
+    for measure in (ci.attention_to, ci.attention_map):
+        with pytest.raises(ModelError, match=r"not numbers \(NaN\): in torch.float32 scores may overflow"):
+            measure(model, inputs, interventions=broken)
 
 
 def test_cross_attention_is_said():

@@ -1,5 +1,6 @@
 """Direct logit attribution: against numbers by hand, and the sum that it is."""
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -173,6 +174,38 @@ def test_tokens_of_each_prompt_and_by_name():
     close(named.logits.float(), logits[:, ids[0]] - logits[:, ids[1]])
 
 
+def test_ids_come_as_arrays_and_tensors():
+    model = model_of("llava")
+    inputs = inputs_of(model)
+    wanted = found(model, inputs, tokens=[3, 5, 6]).values
+    with unchecked():
+        same(found(model, inputs, tokens=torch.tensor([3, 5, 6])).values, wanted)
+        same(found(model, inputs, tokens=[torch.tensor(3), np.int64(5), 6]).values, wanted)
+        same(found(model, inputs, tokens=np.int64(3)).values[0], wanted[0])
+
+
+@pytest.mark.parametrize("hook", ["ln_final.hook_scale", "ln_final.hook_normalized", "unembed.hook_out"])
+def test_what_acts_behind_the_last_block_is_refused(hook):
+    model = model_of("llava")
+    double = ci.Hook(hook, lambda x, _: 2 * x)
+    for ask in (lambda: found(model, inputs_of(model), interventions=double), lambda: lens(model, double)):
+        with pytest.raises(HookPointError, match=rf"Hook acts at '{hook}', behind the last block.*use model.logits"):
+            ask()
+
+
+def lens(model, acting):
+    return ci.logit_lens(model, inputs_of(model), interventions=acting)
+
+
+def test_logits_that_are_no_numbers_are_said():
+    model = model_of("llava")
+    broken = ci.Hook("blocks.1.hook_resid_post", lambda x, _: x * torch.nan)
+    with pytest.raises(ModelError, match=r"gives logits that are not numbers \(NaN\): in torch.float32"):
+        found(model, inputs_of(model), interventions=broken)
+    with pytest.raises(ModelError, match=r"the logits at layer 1 are not numbers \(NaN\): in torch.float32"):
+        lens(model, broken)
+
+
 def test_positions_are_means_over_their_tokens():
     model = model_of("llava")
     inputs = inputs_of(model)
@@ -278,12 +311,15 @@ def test_what_cannot_be_asked():
         ([(3, 5)], "1 entries in tokens for 3 prompts"),
         ((3, 3), "both are the same token"),
         ("cats dogs", "2 tokens"),
+        ([3, (3, 5), 4], "tokens holds single tokens and pairs"),
         (10**6, "no token 1000000"),
     ):
         with pytest.raises(InputError, match=words):
             found(model, inputs, tokens=tokens)
     with pytest.raises(InputError, match="by='neuron': use 'component', 'head', 'layer', 'source'"), unchecked():
         found(model, inputs, "neuron")
+    with pytest.raises(InputError, match="has no argument 'position': use tokens, by, positions, interventions"):
+        found(model, inputs, position="last")
     with pytest.raises(HookPointError, match=r"no 'blocks.2.attn.hook_v'.*use by='head'"):
         found(model_of("gemma4"), inputs_of(model_of("gemma4")), "source")
     with pytest.raises(HookPointError, match="by cross-attention"):

@@ -8,7 +8,7 @@ import torch
 
 from cmrm_interp.axes import Bool, Float, Int, Tensor
 from cmrm_interp.encoding import Batch
-from cmrm_interp.errors import HookPointError
+from cmrm_interp.errors import HookPointError, ModelError
 from cmrm_interp.hooks import check_layers
 from cmrm_interp.interventions import Chosen, Intervention, Step
 from cmrm_interp.interventions.knockout import check_cross
@@ -82,11 +82,17 @@ def watched(model: Model, batch: Batch, watching: Watch, interventions: Sequence
         interventions: checked ones, applied before.
 
     Raises:
-        ModelError: the model was not loaded with eager attention.
+        ModelError: the model was not loaded with eager attention, or gives NaN.
     """
     visits = edits(model.network, model.encoder, (*interventions, watching), batch)
     forward(model.network, batch, visits, stop=True, kept=(watching.found,))
-    return torch.stack([watching.found[layer] for layer in watching.layers], 1)
+    found = torch.stack([watching.found[layer] for layer in watching.layers], 1)
+    if bool(found.isnan().any()):
+        raise ModelError(
+            f"attention of {model.name} is not numbers (NaN): in {model.hf.dtype} scores may overflow, so load the"
+            " model in a wider dtype, or look at what the interventions do"
+        )
+    return found
 
 
 def layers_with_pattern(

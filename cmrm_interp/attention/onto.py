@@ -15,7 +15,7 @@ from cmrm_interp.inputs import Inputs, PromptInputs
 from cmrm_interp.interventions import Intervention
 from cmrm_interp.model import Model
 from cmrm_interp.plots import over_image
-from cmrm_interp.positions import Position, at
+from cmrm_interp.positions import Position, at, position_mask
 from cmrm_interp.vetting import vet
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def attention_map(
     Raises:
         InputError: no such prompt.
         HookPointError: no such image or position, or attention without a pattern over tokens.
-        ModelError: the model was not loaded with eager attention.
+        ModelError: the model was not loaded with eager attention, or gives NaN.
     """
     acting = vet(model, inputs, interventions)
     if not 0 <= prompt < len(inputs):
@@ -118,9 +118,9 @@ def attention_map(
     batch = inputs.batch(slice(prompt, prompt + 1))
     if not bool(batch.has_image.any()):
         raise HookPointError(f"prompt {prompt} has no image: there is nothing to draw attention on")
-    values = watched(model, batch, _Each(queries, at("image", image), layers), acting)[0]
-    if bool(values.isnan().any()):
+    if not bool(position_mask(queries, batch.tokens).any()):
         raise HookPointError(f"prompt {prompt} has no tokens at {queries!r}: choose other queries=")
+    values = watched(model, batch, _Each(queries, at("image", image), layers), acting)[0]
     return AttentionMap(values, layers, inputs, (prompt, image), queries)
 
 
@@ -131,5 +131,5 @@ class _Each(Watch):
     def keep(
         self, pattern: Float[Tensor, "n head key"], keys: Bool[Tensor, "batch key"], rows: Int[Tensor, " n"]
     ) -> Float[Tensor, "batch head patch"]:
-        """NaN without queries."""
+        """There is one query at least."""
         return pattern.float()[:, :, keys[0]].mean(0, keepdim=True)

@@ -8,19 +8,22 @@ import torch
 
 from cmrm_interp.attention.measuring import Watch, layers_with_pattern, watched
 from cmrm_interp.axes import Bool, Float, Int, Tensor
-from cmrm_interp.errors import HookPointError
+from cmrm_interp.encoding import Batch
+from cmrm_interp.errors import HookPointError, InputError
 from cmrm_interp.inputs import Inputs
 from cmrm_interp.intervals import bootstrap_means
 from cmrm_interp.interventions import Intervention
 from cmrm_interp.model import Model
 from cmrm_interp.plots import heatmap, lines
-from cmrm_interp.positions import Position, check_position
+from cmrm_interp.positions import Position, check_position, position_mask
 from cmrm_interp.running import BatchSize, each_batch
 from cmrm_interp.vetting import vet
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+_HOW = ("interventions", "batch_size")
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +52,14 @@ class AttentionShare:
 
         Returns:
             Columns ``layer``, ``head`` (by head), ``value``, ``low``, ``high`` (NaN for one prompt) and ``n``.
+
+        Raises:
+            InputError: another `by`.
         """
         import pandas as pd
+
+        if by not in ("head", "layer"):
+            raise InputError(f"by={by!r}: use 'head' or 'layer'")
 
         values = self.values.double() if by == "head" else self.values.double().mean(-1, keepdim=True)
         flat = values.flatten(1).numpy()
@@ -92,14 +101,17 @@ def attention_to(
     Raises:
         HookPointError: a layer or position that there is not, attention without a pattern over tokens, or no prompt
             with such tokens.
-        ModelError: the model was not loaded with eager attention.
+        InputError: an argument that there is not.
+        ModelError: the model was not loaded with eager attention, or gives NaN.
     """
+    unknown = sorted(how.keys() - _HOW)
+    if unknown:
+        raise InputError(f"attention_to has no argument {unknown[0]!r}: use keys, queries, layers, {', '.join(_HOW)}")
     for position in (queries, keys):
         check_position(position)
     numbers = layers_with_pattern(model, layers, (queries, keys))
-    values = torch.cat(list(_batches(model, inputs, _Sum(queries, keys, numbers), **how)))
-    # A prompt with no such token has no share; it was kept as NaN.
-    has = ~values.isnan().flatten(1).any(1)
+    found = list(_batches(model, inputs, _Sum(queries, keys, numbers), **how))
+    values, has = (torch.cat(parts) for parts in zip(*found, strict=True))
     if not bool(has.any()):
         raise HookPointError(
             f"none of these {len(inputs)} prompts has both queries at {queries!r} and keys at {keys!r}: give prompts"
@@ -115,9 +127,15 @@ def _batches(
     watching: Watch,
     interventions: Sequence[Intervention] | Intervention = (),
     batch_size: BatchSize = "auto",
-) -> Iterator[Tensor]:
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Shares of each batch, and which of its prompts have such queries and keys."""
     acting = vet(model, inputs, interventions)
-    yield from each_batch(inputs, batch_size, lambda batch: watched(model, batch, watching, acting), "attention")
+
+    def _run(batch: Batch) -> tuple[Tensor, Tensor]:
+        queries, keys = (position_mask(position, batch.tokens).any(1).cpu() for position in watching.asked)
+        return watched(model, batch, watching, acting), queries & keys
+
+    yield from each_batch(inputs, batch_size, _run, "attention")
 
 
 @dataclass(frozen=True)
@@ -127,8 +145,7 @@ class _Sum(Watch):
     def keep(
         self, pattern: Float[Tensor, "n head key"], keys: Bool[Tensor, "batch key"], rows: Int[Tensor, " n"]
     ) -> Float[Tensor, "batch head"]:
-        """NaN for rows without such queries or keys."""
+        """Zero for rows without such queries or keys."""
         share = torch.einsum("nhk,nk->nh", pattern.float(), keys[rows].float())
         total = share.new_zeros(keys.shape[0], share.shape[1]).index_add(0, rows, share)
-        n = torch.bincount(rows, minlength=keys.shape[0])[:, None]
-        return torch.where(keys.any(1, keepdim=True), total / n, torch.nan)
+        return total / torch.bincount(rows, minlength=keys.shape[0]).clamp(min=1)[:, None]

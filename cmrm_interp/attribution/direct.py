@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
+from cmrm_interp.after_head import check_before_head
 from cmrm_interp.attribution.parts import Part, Reader
 from cmrm_interp.attribution.result import Attribution
 from cmrm_interp.attribution.sources import IMAGE_AND_TEXT, REST, SplitZ, check_split
@@ -23,6 +24,7 @@ from cmrm_interp.running import BatchSize, each_batch
 from cmrm_interp.vetting import vet
 
 By = Literal["component", "head", "layer", "source"]
+_HOW = ("interventions", "batch_size", "sources")
 
 
 @torch.no_grad()
@@ -57,18 +59,22 @@ def direct_logit_attribution(
         `Attribution`: one number a prompt and part; ``.table()``, ``.plot()``, ``.summed(...)``, ``.accumulated()``.
 
     Raises:
-        InputError: not a token, an unknown `by`, or sources that overlap.
-        HookPointError: a position or hook point that there is not.
-        ModelError: weights that are elsewhere or quantised, or a model whose logits are no such sum.
+        InputError: not a token, an unknown `by`, an argument that there is not, or sources that overlap.
+        HookPointError: a position or hook point that there is not, or an intervention behind the last block.
+        ModelError: weights that are elsewhere or quantised, or a model whose logits are no such sum, or are NaN.
     """
     if by not in get_args(By):
         raise InputError(f"by={by!r}: use {', '.join(map(repr, get_args(By)))}")
     if isinstance(model.network, RemoteNetwork):
         raise ModelError("attribution needs the model's weights here, and this model runs elsewhere")
+    unknown = sorted(how.keys() - _HOW)
+    if unknown:
+        raise InputError(
+            f"direct_logit_attribution has no argument {unknown[0]!r}: use tokens, by, positions, {', '.join(_HOW)}"
+        )
     work = _Work.of(model, inputs, (tokens, by, positions), **how)
     batches = list(work.run(inputs))
-    values, logits = (torch.cat([batch[name] for batch in batches]) for name in ("values", "logits"))
-    has = ~logits.isnan()
+    values, logits, has = (torch.cat([batch[name] for batch in batches]) for name in ("values", "logits", "has"))
     if not bool(has.any()):
         raise HookPointError(f"none of these {len(inputs)} prompts has a token at {positions!r}")
     return _checked(model, work.result(values[has], logits[has], has))
@@ -111,6 +117,7 @@ class _Work:
         if sources is not None and (by != "source" or not sources or REST in sources):
             raise InputError(f"sources= names groups of keys for by='source', none of them {REST!r}")
         sources, acting = dict(sources or IMAGE_AND_TEXT), vet(model, inputs, interventions)
+        check_before_head(model, acting)
         reader = Reader.of(model, by, (*sources, REST), edited=bool(acting))
         request = Request.of(model.network, reader.hooks, positions, interventions=acting)
         if by == "source":
@@ -146,7 +153,8 @@ class _Work:
         self.parts[:] = list(found)
         logits = self.target.at_end(acts.selected("ln_final.hook_out").double(), prompts)
         n = len(batch.rows)
-        return {"values": _by_row(torch.stack(list(found.values()), 1), rows, n), "logits": _by_row(logits, rows, n)}
+        values = _by_row(torch.stack(list(found.values()), 1), rows, n)
+        return {"values": values, "logits": _by_row(logits, rows, n), "has": torch.bincount(rows, minlength=n) > 0}
 
 
 def _by_row(x: Float[Tensor, "n *shape"], rows: Int[Tensor, " n"], size: int) -> Float[Tensor, "batch *shape"]:
@@ -158,7 +166,12 @@ def _by_row(x: Float[Tensor, "n *shape"], rows: Int[Tensor, " n"], size: int) ->
 def _checked(model: Model, found: Attribution) -> Attribution:
     # Every sum in the model is rounded to its dtype; the parts are as large as they are.
     slack = 32 * torch.finfo(model.hf.dtype).eps * max(1.0, float(found.values.abs().sum(1).max()))
-    if found.rounding > slack:
+    if bool(found.logits.isnan().any()):
+        raise ModelError(
+            f"{model.name} gives logits that are not numbers (NaN): in {model.hf.dtype} they may overflow, so load it"
+            " in a wider dtype, or look at what the interventions do"
+        )
+    if not found.rounding <= slack:
         raise ModelError(
             f"{model.name}: the parts of the logit add up to something else (by {found.rounding:.2g}): this model adds"
             " more to its stream than its hook points show"

@@ -1,11 +1,13 @@
 """What is attributed: a logit, or the difference of two, as a direction in the stream behind the last norm."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
+import numpy as np
 import torch
 
+from cmrm_interp.after_head import AfterHead
 from cmrm_interp.axes import Float, Int, Tensor
 from cmrm_interp.errors import InputError, ModelError
 from cmrm_interp.families.norms import norm_of
@@ -61,8 +63,9 @@ class Target:
         gain = torch.as_tensor(norm.gain(frame)).double().cpu().expand(raw.shape[1])
         bias = vector(frame, path, "bias")
         bias = torch.zeros_like(gain) if bias is None else bias
-        factor, softcap = _after_head(model, inputs, weight, head_bias)
-        return cls(raw, constant, norm, gain, bias, factor, softcap, _label(model, pairs))
+        _check_head(model, inputs, weight, head_bias)
+        after = AfterHead.of(model, inputs)
+        return cls(raw, constant, norm, gain, bias, after.factor, after.softcap, _label(model, pairs))
 
     def rows(self, prompts: Int[Tensor, " n"]) -> Float[Tensor, "n d_model"]:
         """Direction of each of some prompts."""
@@ -122,17 +125,21 @@ def _head(model: Model, frame: Frame) -> tuple[Tensor, Tensor]:
 
 
 def _pairs(model: Model, inputs: Inputs, tokens: Any) -> list[tuple[int, ...]]:
+    tokens = tokens.tolist() if isinstance(tokens, torch.Tensor | np.ndarray | np.generic) else tokens
     several = tokens if isinstance(tokens, list) else [tokens]
     if isinstance(tokens, list) and len(tokens) != len(inputs):
         raise InputError(
             f"{len(tokens)} entries in tokens for {len(inputs)} prompts: give one a prompt, or one for all"
         )
-    return [_pair(model, one) for one in several]
+    pairs = [_pair(model, one) for one in several]
+    if len({len(pair) for pair in pairs}) > 1:
+        raise InputError("tokens holds single tokens and pairs: a logit and a difference of two have no common mean")
+    return pairs
 
 
 def _pair(model: Model, given: Any) -> tuple[int, ...]:
     parts = given if isinstance(given, tuple) else (given,)
-    if len(parts) not in (1, 2) or not all(isinstance(part, str | int) for part in parts):
+    if len(parts) not in (1, 2) or not all(isinstance(part, str | SupportsIndex) for part in parts):
         raise InputError(f"tokens={given!r}: give a token, or a pair of tokens (yes, no), as strings or ids")
     ids = tuple(token_ids(model, part)[0] for part in parts)
     if len(ids) == 2 and ids[0] == ids[1]:
@@ -146,44 +153,18 @@ def _label(model: Model, pairs: Sequence[tuple[int, ...]]) -> str:
     return "logit " + " - ".join(shown(model, [token]) for token in pairs[0])
 
 
-def _after_head(model: Model, inputs: Inputs, weight: Tensor, bias: Tensor) -> tuple[float, float | None]:
-    """Factor and soft cap between head and logits: of those that the configuration names, the ones that are applied."""
+def _check_head(model: Model, inputs: Inputs, weight: Tensor, bias: Tensor) -> None:
     batch, kept = inputs.batch(slice(0, 1)), {}
 
     def _keep(name: str) -> Any:
         return lambda x, _: kept.__setitem__(name, x[0, -1].detach())
 
     visits = {name: _keep(name) for name in ("ln_final.hook_out", "unembed.hook_out")}
-    with torch.no_grad():
-        logits = forward(model.network, batch, visits, logits_to_keep=1).logits[0, -1]
-    normed, head = kept["ln_final.hook_out"].double().cpu(), kept["unembed.hook_out"]
-    if _far(weight @ normed + bias, head):
+    forward(model.network, batch, visits, logits_to_keep=1)
+    if _far(weight @ kept["ln_final.hook_out"].double().cpu() + bias, kept["unembed.hook_out"]):
         raise ModelError(f"{model.name}: its head does more than multiply by its weights: its logits cannot be split")
-    # Small logits are hardly bent, so that the way is taken that is nearest, and not the first that is near.
-    gap, factor, softcap = min(_ways(model.hf.config.get_text_config(), head, logits), key=lambda way: way[0])
-    if gap > 4 * torch.finfo(head.dtype).eps * max(1.0, float(logits.abs().max())):
-        raise ModelError(f"{model.name}: what it does to its head's output is not known: its logits cannot be split")
-    return factor, softcap
-
-
-def _ways(config: Any, head: Tensor, logits: Tensor) -> Iterator[tuple[float, float, float | None]]:
-    """How far from the model's logits each known way from the head leads; its factor and soft cap."""
-
-    def _gap(made: Tensor) -> float:
-        return float((made.float() - logits.float()).abs().max())
-
-    yield _gap(head), 1.0, None
-    cap, times, over = (
-        getattr(config, name, None) for name in ("final_logit_softcapping", "logit_scale", "logits_scaling")
-    )
-    if cap is not None:
-        yield _gap(torch.tanh(head / cap) * cap), 1.0, cap
-    if times is not None:
-        yield _gap(head * times), times, None
-    if over is not None:
-        yield _gap(head / over), 1 / over, None
 
 
 def _far(ours: Tensor, theirs: Tensor) -> bool:
     theirs, eps = theirs.double().cpu(), torch.finfo(theirs.dtype).eps
-    return bool((ours - theirs).abs().max() > 100 * eps * max(1.0, float(theirs.abs().max())))
+    return not bool((ours - theirs).abs().max() <= 100 * eps * max(1.0, float(theirs.abs().max())))

@@ -8,6 +8,7 @@ import torch
 
 from cmrm_interp.axes import Float, Int, Tensor
 from cmrm_interp.encoding import Batch
+from cmrm_interp.errors import ModelError
 from cmrm_interp.inputs import Inputs
 from cmrm_interp.intervals import bootstrap_mean
 from cmrm_interp.lens.places import hook_of, need_tokens, places_of
@@ -36,7 +37,11 @@ class Streams:
 
 
 def streams(model: Model, batch: Batch, layers: Sequence[int], positions: Position) -> Streams:
-    """Run a batch and keep its streams, where the model put them."""
+    """Run a batch and keep its streams, where the model put them.
+
+    Raises:
+        ModelError: they are NaN.
+    """
     places, rows, columns = places_of(batch, positions)
     kept: dict[str, Tensor] = {}
 
@@ -49,6 +54,11 @@ def streams(model: Model, batch: Batch, layers: Sequence[int], positions: Positi
     last = hook_of(model.n_layers - 1)
     names = [*(hook_of(layer) for layer in layers), last]
     forward(model.network, batch, {name: _keep(name) for name in names}, stop=True)
+    if bool(kept[last].isnan().any()):
+        raise ModelError(
+            f"{model.name}: its stream is not numbers (NaN) after the last block, so that nothing can be learnt: in"
+            f" {kept[last].dtype} it may overflow, so load the model in a wider dtype"
+        )
     return Streams({layer: kept[hook_of(layer)] for layer in layers}, kept[last], places.prompt)
 
 

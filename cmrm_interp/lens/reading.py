@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
+from cmrm_interp.after_head import check_before_head
 from cmrm_interp.axes import Int, Tensor
 from cmrm_interp.encoding import Batch
-from cmrm_interp.errors import InputError
+from cmrm_interp.errors import InputError, ModelError
 from cmrm_interp.inputs import Inputs
 from cmrm_interp.interventions import Intervention
 from cmrm_interp.lens.places import Layers, Places, hook_of, layer_numbers, need_tokens, places_of
@@ -20,7 +21,7 @@ from cmrm_interp.lens.readout import Readout, joined, read_out
 from cmrm_interp.lens.result import LensResult
 from cmrm_interp.lens.tuned import TunedLens
 from cmrm_interp.lens.unembedding import Unembedding
-from cmrm_interp.metrics.vocabulary import OneOrMore, token_ids
+from cmrm_interp.metrics.vocabulary import OneOrMore, listed, token_ids
 from cmrm_interp.model import Model
 from cmrm_interp.positions import Position
 from cmrm_interp.running import BatchSize, each_batch, edits, forward
@@ -55,18 +56,20 @@ def logit_lens(
             ``batch_size="auto"`` (rows).
 
     Raises:
-        HookPointError: a layer that there is not, or positions that no prompt has (``"image"`` without images).
+        HookPointError: a layer that there is not, positions that no prompt has (``"image"`` without images), or an
+            intervention behind the last block.
         InputError: more top tokens than the vocabulary has, or a token that is none.
         MismatchError: a lens of another model.
-        ModelError: no way is known from the stream to the logits, or the model runs elsewhere.
+        ModelError: no way is known from the stream to the logits, the model runs elsewhere, or gives NaN.
     """
     reading = _Reading(**_known(how))
     numbers = layer_numbers(layers, model.n_layers)
     acting = vet(model, inputs, reading.interventions)
+    check_before_head(model, acting)
     unembed = Unembedding.of(model, inputs)
-    several = [tokens] if isinstance(tokens, str | int) else list(tokens)
-    asked = {str(token): token_ids(model, token)[0] for token in several}
-    if isinstance(k, bool) or not 1 <= k <= unembed.width:
+    ids = [(token, token_ids(model, token)[0]) for token in listed(tokens)]
+    asked = {token if isinstance(token, str) else str(number): number for token, number in ids}
+    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= unembed.width:
         raise InputError(f"k={k} top tokens: use 1 to {unembed.width}, the size of this vocabulary")
     if reading.lens is not None:
         reading.lens.check(model, numbers)
@@ -111,6 +114,11 @@ class _Lens:
     def _part(self, x: Tensor, layer: int) -> Readout:
         lens = self.reading.lens
         logits = self.unembed(x if lens is None else lens(x, layer))
+        if bool(logits.isnan().any()):
+            raise ModelError(
+                f"the logits at layer {layer} are not numbers (NaN): in {logits.dtype} they may overflow, so load the"
+                " model in a wider dtype, or look at what the interventions do"
+            )
         return read_out(logits, self.k, self.asked, self.reading.keep_logits)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from accelerate.utils import align_module_device
 
+from cmrm_interp.after_head import AfterHead
 from cmrm_interp.axes import Float, Tensor
 from cmrm_interp.errors import ModelError
 from cmrm_interp.inputs import Inputs
@@ -20,46 +21,22 @@ ROOM = 2**24
 
 
 @dataclass(frozen=True)
-class Bend:
-    """What a model does to what its head returns.
-
-    Attributes:
-        kind: ``"none"``, ``"softcap"`` (Gemma 2), ``"times"`` (Cohere) or ``"over"`` (Granite).
-        number: of the soft cap, or the factor.
-    """
-
-    kind: str = "none"
-    number: float = 1.0
-
-    def __call__(self, logits: Float[Tensor, "n vocab"]) -> Float[Tensor, "n vocab"]:
-        """The logits, bent."""
-        if self.kind == "softcap":
-            return torch.tanh(logits / self.number) * self.number
-        if self.kind == "none":
-            return logits
-        return logits * self.number if self.kind == "times" else logits / self.number
-
-
-@dataclass(frozen=True)
 class Unembedding:
     """Last norm and head of a model, for streams of any layer.
 
     Attributes:
         modules: from the stream to the head's output, in order.
-        bend: what comes after the head.
+        after: what comes after the head.
         width: tokens of the vocabulary.
     """
 
     modules: tuple[Any, ...]
-    bend: Bend
+    after: AfterHead
     width: int
 
     @classmethod
     def of(cls, model: Model, inputs: Inputs) -> "Unembedding":
         """The unembedding of a model, proved on the first row of some inputs.
-
-        Configurations name soft caps and factors that some models of a family apply and others do not, so that the
-        model's own logits decide.
 
         Raises:
             ModelError: the model runs elsewhere, or no known way leads from its last block to its logits.
@@ -68,21 +45,21 @@ class Unembedding:
             raise ModelError("a lens needs the weights of norm and head here, and this model runs elsewhere")
         stream, logits = _last(model, inputs)
         modules = tuple(model.network.modules[path] for path in _paths(model))
-        tried = [cls(modules, bend, logits.shape[-1]) for bend in _bends(model.hf.config.get_text_config())]
-        off = [_distance(one(stream), logits) for one in tried]
+        found = cls(modules, AfterHead.of(model, inputs), logits.shape[-1])
+        off = _distance(found(stream), logits)
         # Another shape of the product rounds otherwise; the wrong modules are off by far more.
-        if min(off) > max(1e-4, 8 * torch.finfo(logits.dtype).eps):
+        if not off <= max(1e-4, 8 * torch.finfo(logits.dtype).eps):
             raise ModelError(
                 f"{model.name}: last norm and head, applied to the last block's output, do not give the model's logits"
-                f" (off by {min(off):.1e} of the largest): it has no lens here"
+                f" (off by {off:.1e} of the largest): it has no lens here"
             )
-        return tried[off.index(min(off))]
+        return found
 
     def __call__(self, x: Float[Tensor, "n d_model"]) -> Float[Tensor, "n vocab"]:
         """Logits of streams, in the model's dtype."""
         for module in self.modules:
             x = _call(module, x)
-        return self.bend(x)
+        return self.after(x)
 
     @property
     def room(self) -> int:
@@ -104,14 +81,6 @@ def _paths(model: Model) -> Iterator[str]:
     if narrow in model.network.modules:
         yield narrow
     yield family.unembed
-
-
-def _bends(config: Any) -> Iterator[Bend]:
-    yield Bend()
-    for kind, name in (("softcap", "final_logit_softcapping"), ("times", "logit_scale"), ("over", "logits_scaling")):
-        number = getattr(config, name, None)
-        if number is not None:
-            yield Bend(kind, float(number))
 
 
 @torch.no_grad()

@@ -1,7 +1,11 @@
 """Tokens of the vocabulary, given as strings or ids."""
 
+import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+import numpy as np
+import torch
 
 from cmrm_interp.errors import InputError, ModelError
 
@@ -21,10 +25,16 @@ def token_ids(model: Any, tokens: OneOrMore) -> tuple[int, ...]:
         InputError: none, a string that is several tokens or unknown, or an id outside the vocabulary.
         ModelError: a string, and the model has no tokenizer.
     """
-    several = [tokens] if isinstance(tokens, str | int) else list(tokens)
+    several = listed(tokens)
     if not several:
         raise InputError("no tokens: give at least one, as a string or an id")
     return tuple(sorted({_id(model, token) for token in several}))
+
+
+def listed(tokens: OneOrMore) -> list[TokenLike]:
+    """One token or several as a list; arrays and tensors of ids, such as ``logits.argmax()``, as their numbers."""
+    plain = tokens.tolist() if isinstance(tokens, torch.Tensor | np.ndarray | np.generic) else tokens
+    return list(plain) if isinstance(plain, Iterable) and not isinstance(plain, str) else [plain]
 
 
 def single_tokens(model: Any, words: Sequence[str]) -> tuple[int, ...]:
@@ -44,9 +54,10 @@ def _id(model: Any, token: TokenLike) -> int:
     if isinstance(token, str):
         return _of_word(model, token)
     size = model.hf.config.get_text_config().vocab_size
-    if isinstance(token, bool) or not 0 <= token < size:
+    number = -1 if isinstance(token, bool | float) else operator.index(token)
+    if not 0 <= number < size:
         raise InputError(f"no token {token!r}: ids of this vocabulary are 0 to {size - 1}")
-    return token
+    return number
 
 
 def _of_word(model: Any, word: str) -> int:

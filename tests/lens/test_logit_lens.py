@@ -129,6 +129,17 @@ def test_the_table_says_what_was_read():
     assert top["token"][0] == words[2]
 
 
+def test_ids_come_as_tensors():
+    model = model_of("llava")
+    inputs = inputs_of(model)
+    best = model.logits(inputs)[0].argmax()
+    with unchecked():
+        found = logit_lens(model, inputs, tokens=best)
+        assert logit_lens(model, inputs, tokens=[best, "cats"]).asked == (str(int(best)), "cats")
+    assert found.asked == (str(int(best)),)
+    assert int(found.readout.rank[-1, 0, 0]) == 1
+
+
 def test_batches_and_room_change_nothing(monkeypatch):
     model = model_of("llava")
     whole = logit_lens(model, inputs_of(model), positions="all", keep_logits=True)
@@ -168,7 +179,7 @@ def test_half_precision():
 
 def test_a_model_whose_head_does_something_else_has_no_lens():
     model = fresh("llama")
-    model.hf.lm_head.register_forward_hook(lambda module, given, out: out + torch.arange(out.shape[-1]))
+    model.hf.model.norm.register_forward_hook(lambda module, given, out: out + torch.arange(out.shape[-1]))
     with pytest.raises(ModelError, match=r"do not give the model's logits .* it has no lens here"):
         logit_lens(model, inputs_of(model))
 
@@ -199,6 +210,8 @@ def test_encodings_can_be_read_without_a_tokenizer():
         ({"layers": []}, HookPointError, "layers is empty"),
         ({"layers": "middle"}, HookPointError, "no layer 'middle': use numbers 0-3, or 'embed'"),
         ({"k": 0}, InputError, "k=0 top tokens: use 1 to"),
+        ({"k": 2.5}, InputError, "k=2.5 top tokens: use 1 to"),
+        ({"tokens": 2.5}, InputError, "no token 2.5: ids of this vocabulary are 0 to"),
         ({"k": 10_000}, InputError, "k=10000 top tokens: use 1 to"),
         ({"tokens": "cats dogs"}, InputError, r"'cats dogs' is 2 tokens \('cats', 'dogs'\)"),
         ({"tokens": [99_999]}, InputError, "no token 99999: ids of this vocabulary are 0 to"),

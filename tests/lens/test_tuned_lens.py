@@ -9,7 +9,7 @@ from scipy.special import rel_entr
 
 import cmrm_interp as ci
 from cmrm_interp.datasets.suites import organism_suites
-from cmrm_interp.errors import HookPointError, InputError, MismatchError, StoreError
+from cmrm_interp.errors import HookPointError, InputError, MismatchError, ModelError, StoreError
 from cmrm_interp.lens import TunedLens, logit_lens, training
 from cmrm_interp.lens.divergence import by_prompt
 from cmrm_interp.lens.unembedding import Unembedding
@@ -220,6 +220,16 @@ def test_lenses_of_other_models_and_layers_are_refused(fitted):
 def test_what_cannot_be_fitted_is_said(how, error, message):
     with unchecked(), pytest.raises(error, match=message):
         quick(model_of("llava"), **how)
+
+
+def test_streams_that_are_no_numbers_are_not_learnt_from():
+    hf, processor = network("llama")
+    hf.model.layers[1].register_forward_hook(lambda module, args, out: out * torch.nan)
+    model = ci.load((hf, processor), check=False)
+    lens = TunedLens.identity(model)
+    unembed = Unembedding.of(model_of("llama"), inputs_of(model_of("llama")))
+    with pytest.raises(ModelError, match=r"its stream is not numbers \(NaN\) after the last block"):
+        by_prompt(model, unembed, model.prepare(texts(3)), [lens], lens, 2)
 
 
 def test_too_few_prompts():
