@@ -70,15 +70,16 @@ def _run(
     def _call() -> None:
         result.append(network.model(tensors)(**tensors, **given).logits)
 
-    with _noted(network.modules, modules) as raw:
+    with _noted(network, modules) as raw:
         network.run(_call, tensors, visits)
     return result[0], raw
 
 
 @contextmanager
-def _noted(modules: Mapping[str, torch.nn.Module], paths: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _noted(network: Network, paths: Sequence[str]) -> Iterator[dict[str, Any]]:
     raw: dict[str, Any] = {}
-    handles = [modules[path].register_forward_hook(_note(raw, path)) for path in paths]
+    attentions = frozenset(block.at(block.kind.attn) for block in network.blocks)
+    handles = [network.modules[path].register_forward_hook(_note(raw, path, attentions)) for path in paths]
     try:
         yield raw
     finally:
@@ -86,8 +87,10 @@ def _noted(modules: Mapping[str, torch.nn.Module], paths: Sequence[str]) -> Iter
             handle.remove()
 
 
-def _note(raw: dict[str, Any], path: str) -> Callable[..., None]:
+def _note(raw: dict[str, Any], path: str, attentions: frozenset[str]) -> Callable[..., None]:
     def _hook(module: Any, given: Any, returned: Any) -> None:
-        raw[path] = copied(returned)
+        # An attention's weights are as large as all else together, and nothing behind it uses them.
+        light = isinstance(returned, tuple) and len(returned) == 2 and returned[1] is not None
+        raw[path] = copied((returned[0], None) if light and path in attentions else returned)
 
     return _hook

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from cmrm_interp.encoding import Batch
+from cmrm_interp.families.maps import Point
 from cmrm_interp.tracing import Location, Network, is_within
 from cmrm_interp.variants.clean import copied
 from cmrm_interp.variants.reach import Variant
@@ -22,6 +23,7 @@ class Route:
         variant: the variant.
         seeing: modules of the vision side that are left out, in forward order.
         blocks: blocks of the decoder that are left out, from the first on.
+        parts: attention, or attention and MLP, of the block behind these that are left out.
         saved: share of a pass that this saves.
         clean: hook points that are met before the first edit, or all of them.
     """
@@ -29,13 +31,14 @@ class Route:
     variant: Variant
     seeing: tuple[str, ...]
     blocks: tuple[str, ...]
+    parts: tuple[str, ...]
     saved: float
     clean: frozenset[str]
 
     @property
     def needs(self) -> tuple[str, ...]:
         """Modules whose clean outputs it starts from."""
-        return self.seeing + self.blocks[-2:]
+        return self.seeing + self.blocks[-2:] + self.parts
 
 
 @dataclass(frozen=True)
@@ -54,13 +57,16 @@ class Map:
         """What a variant can leave out."""
         names, edited = self.network.names(self.batch.tensors), variant.changed(self.network)
         if not edited:
-            return Route(variant, (), (), 1.0, frozenset(names))
+            return Route(variant, (), (), (), 1.0, frozenset(names))
         first = next(number for number, name in enumerate(names) if name in edited)
         places = self.network.plan(edited, self.batch.tensors)
-        blocks = () if self._before(places) else tuple(_untouched(self.blocks, places))
+        blocks, parts = (), ()
+        if not self._before(places):
+            blocks = tuple(_untouched(self.blocks, places))
+            parts = tuple(self._parts(len(blocks), first, places))
         seeing = tuple(self._unseen(places))
-        saved = len(blocks) / len(self.blocks) + (_SEEING if seeing else 0.0)
-        return Route(variant, seeing, blocks, saved, frozenset(names[:first]))
+        saved = (len(blocks) + len(parts) / 2) / len(self.blocks) + (_SEEING if seeing else 0.0)
+        return Route(variant, seeing, blocks, parts, saved, frozenset(names[:first]))
 
     @cached_property
     def blocks(self) -> tuple[str, ...]:
@@ -95,13 +101,23 @@ class Map:
         starts = [n for name, n in order.items() if is_within(self.network.points[name].module, self.blocks[0])]
         return bool(borrowed) or order[places[0].points[0].name] < min(starts)
 
+    def _parts(self, number: int, first: int, places: Sequence[Location]) -> Iterator[str]:
+        """Attention and MLP of a block, as far as they end before the first edit."""
+        points = [self.network.points[name] for name in self.network.names(self.batch.tensors)]
+        block = next((block for block in self.network.blocks if block.path in self.blocks[number : number + 1]), None)
+        for path in () if block is None else (block.at(block.kind.attn), block.at(block.kind.mlp)):
+            inner = [n for n, point in enumerate(points) if _is_inside(point, path)]
+            if not inner or first < max(inner) or any(_is_inside(place, path) for place in places):
+                return
+            yield path
+
     def _unseen(self, places: Sequence[Location]) -> Iterator[str]:
         touched = [place for place in places if any(point.is_vision for point in place.points)]
         for part in self.parts:
             if not _inside(part, touched):
                 yield part
                 continue
-            if _inside(part, [place for place in touched if (place.module, place.side) != (part, "output")]):
+            if any(_is_inside(place, part) for place in touched):
                 yield from _untouched([path for path in self.tower if is_within(path, part)], touched)
             else:
                 yield part
@@ -127,9 +143,14 @@ def _untouched(modules: Sequence[str], places: Sequence[Location]) -> Iterator[s
         if not inside:
             yield path
             continue
-        if all((place.module, place.side) == (path, "output") for place in inside):
+        if not any(_is_inside(place, path) for place in inside):
             yield path
         return
+
+
+def _is_inside(place: Location | Point, path: str) -> bool:
+    """Whether a place is only met while a module runs; what it returns is met even if it is left out."""
+    return is_within(place.module, path) and (place.module, place.side) != (path, "output")
 
 
 def _inside(path: str, places: Sequence[Location]) -> bool:

@@ -120,11 +120,11 @@ def no_image_tokens(model):
     return model
 
 
-def count_tokens(block, counts):
-    """A bare hook that notes how many tokens a block is given; returns its handle."""
+def count_tokens(module, counts):
+    """A bare hook that notes how many tokens a module is given; returns its handle."""
 
-    def note(module, args, kwargs):
+    def note(_, args, kwargs):
         hidden = args[0] if args else kwargs["hidden_states"]
         counts.append(hidden.shape[0] * hidden.shape[1])
 
-    return block.register_forward_pre_hook(note, with_kwargs=True)
+    return module.register_forward_pre_hook(note, with_kwargs=True)

@@ -67,6 +67,24 @@ def test_what_comes_before_the_first_edit_runs_once(make):
     assert len(seen) == 1
 
 
+@pytest.mark.parametrize(("part", "extra"), [("attn_out", (0, 1)), ("resid_mid", (0, 1)), ("mlp_out", (0, 0))])
+def test_attention_and_mlp_before_the_first_edit_run_once(part, extra):
+    model = fresh("qwen2")
+    batch = batch_of(model)[1]
+    attention, mlp = [[[] for _ in range(model.n_layers)] for _ in range(2)]
+    handles = []
+    for number, block in enumerate(model.hf.model.layers):
+        handles += [
+            count_tokens(block.self_attn.o_proj, attention[number]),
+            count_tokens(block.mlp.up_proj, mlp[number]),
+        ]
+    run(model, batch, [[ci.Ablate(f"blocks.{layer}.hook_{part}")] for layer in range(model.n_layers)])
+    for handle in handles:
+        handle.remove()
+    assert [len(calls) for calls in attention] == [1 + layer + extra[0] for layer in range(model.n_layers)]
+    assert [len(calls) for calls in mlp] == [1 + layer + extra[1] for layer in range(model.n_layers)]
+
+
 def test_vision_blocks_below_the_first_edit_run_once():
     model = fresh("llava")
     batch = batch_of(model)[1]
@@ -89,7 +107,7 @@ def test_modules_that_write_into_what_they_were_given_do_not_spoil_it():
 def test_few_variants_are_not_worth_a_clean_pass():
     model = model_of("gpt2")
     batch = batch_of(model)[1]
-    variants = [[ci.Ablate(f"blocks.{layer}.hook_mlp_out")] for layer in (1, 2)]
+    variants = [[ci.Ablate(f"blocks.{layer}.hook_mlp_out")] for layer in (0, 1)]
     assert {outcome.path for outcome in run(model, batch, variants).values()} == {"whole"}
     assert {outcome.path for outcome in run(model, batch, [[]]).values()} == {"whole"}
 
