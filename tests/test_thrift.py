@@ -70,7 +70,7 @@ def test_a_short_beginning_without_an_image_is_no_pass_of_its_own(monkeypatch):
 
 def test_a_shown_prefix_stays_one_row():
     keys, values = torch.randn(1, 2, 5, 4), torch.randn(1, 2, 5, 4)
-    layer = prefix._Shown(keys, values)
+    layer = prefix.Shown(keys, values)
     joined, _ = layer.update(torch.randn(3, 2, 2, 4), torch.randn(3, 2, 2, 4))
     assert joined.shape == (3, 2, 7, 4)
     assert layer.keys is keys
