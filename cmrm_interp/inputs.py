@@ -10,6 +10,7 @@ import torch
 
 from cmrm_interp.axes import Bool, Int, Tensor
 from cmrm_interp.encoding import Batch, Encoder, GivenTokens, PaddingSide
+from cmrm_interp.encoding.grids import PatchGrid, patch_grid
 from cmrm_interp.errors import InputError
 from cmrm_interp.images import fingerprint, load_image
 from cmrm_interp.positions import Position, Source, position_mask
@@ -116,6 +117,20 @@ class Inputs(ABC):
         """
         return position_mask(position, self._whole.tokens)
 
+    def grid(self, prompt: int, image: int = 0) -> PatchGrid:
+        """Where on an image of a prompt its tokens lie.
+
+        Raises:
+            HookPointError: no such image.
+            InputError: the tokens of this family's images have no places.
+        """
+        tensors = self.batch(slice(prompt, prompt + 1)).tensors
+        return patch_grid(self.encoder, tensors, image, self._picture(prompt, image))
+
+    def _picture(self, prompt: int, image: int) -> ImageSource | None:
+        # Encodings have none, but for what the model is given.
+        return None
+
     def without_images(self) -> "Inputs":
         """The same prompts as text alone."""
         return self.with_images(None)
@@ -152,6 +167,9 @@ class PromptInputs(Inputs):
     def prompts(self) -> tuple[Prompt, ...]:
         """The prompts."""
         return self.given
+
+    def _picture(self, prompt: int, image: int) -> ImageSource | None:
+        return self.given[prompt].images[image]
 
     def read(self, rows: slice) -> tuple[dict[str, Tensor], Source]:
         """Tensors of some prompts, and what can be asked of their tokens."""

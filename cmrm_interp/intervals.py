@@ -37,15 +37,10 @@ def bootstrap_mean(
     """
     if len(values) < 2:
         raise InputError(f"an interval from {len(values)} values: give at least two")
-    if len(set(values)) == 1:  # every resample is the same, which the correction divides by
-        return float(values[0]), float(values[0])
     import numpy as np
-    from scipy.stats import bootstrap
 
-    found = bootstrap(
-        (np.asarray(values, float),), np.mean, confidence_level=confidence, n_resamples=resamples, rng=seed
-    )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+    low, high = bootstrap_means(np.asarray(values, float)[:, None], seed, confidence, resamples)
+    return float(low[0]), float(high[0])
 
 
 def bootstrap_means(
@@ -66,10 +61,11 @@ def bootstrap_means(
     from scipy.stats import bootstrap
 
     values = np.asarray(values, float)
-    low, high = values.mean(0), values.mean(0)
-    varies = (values != values[0]).any(0)
     if len(values) < 2:
-        return np.full_like(low, np.nan), np.full_like(high, np.nan)
+        return np.full(values.shape[1], np.nan), np.full(values.shape[1], np.nan)
+    low, high = values.min(0), values.max(0)
+    # The correction divides by what the means differ by, which is nothing, or rounding, where the values are equal.
+    varies = high - low > 64 * np.finfo(float).eps * np.abs(values).max(0)
     if varies.any():
         moving = values[:, varies]
         how = {"confidence_level": confidence, "n_resamples": resamples, "batch": _AT_ONCE // moving.size + 1}

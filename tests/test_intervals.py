@@ -42,6 +42,8 @@ def test_bootstrap_agrees_with_the_normal_interval_where_that_holds():
 
 def test_bootstrap_of_few_or_equal_values():
     assert bootstrap_mean([2.0, 2.0, 2.0]) == (2.0, 2.0)
+    rounded = [0.1, 0.1, 0.1, math.nextafter(0.1, 1)]
+    assert bootstrap_mean(rounded) == (min(rounded), max(rounded)), "no NaN, no warning"
     with pytest.raises(InputError, match="an interval from 1 values"):
         bootstrap_mean([2.0])
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from cmrm_interp.attention.measuring import Watch, layers_with_pattern, watched
 from cmrm_interp.axes import Bool, Float, Int, Tensor
-from cmrm_interp.encoding.grids import PatchGrid, patch_grid
+from cmrm_interp.encoding.grids import PatchGrid
 from cmrm_interp.errors import HookPointError, InputError
 from cmrm_interp.hooks import check_layers
-from cmrm_interp.inputs import Inputs, PromptInputs
+from cmrm_interp.inputs import Inputs
 from cmrm_interp.interventions import Intervention
 from cmrm_interp.model import Model
 from cmrm_interp.plots import over_image
@@ -71,10 +71,7 @@ class AttentionMap:
 
     @property
     def _grid(self) -> PatchGrid:
-        prompt, image = self.where
-        whole = self.inputs.prompts[prompt].images[image] if isinstance(self.inputs, PromptInputs) else None
-        tensors = self.inputs.batch(slice(prompt, prompt + 1)).tensors
-        return patch_grid(self.inputs.encoder, tensors, image, whole)
+        return self.inputs.grid(*self.where)
 
     def _chosen(self, layer: int | None, head: int | None) -> Float[Tensor, " patch"]:
         values = self.values.double()

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from cmrm_interp.axes import Float, Int, Tensor
-from cmrm_interp.encoding.grids import PatchGrid, patch_grid
 from cmrm_interp.errors import HookPointError, InputError
-from cmrm_interp.inputs import Inputs, PromptInputs
+from cmrm_interp.inputs import Inputs
 from cmrm_interp.lens.places import EMBED, Places, hook_of, layer_numbers
 from cmrm_interp.lens.readout import Readout
 from cmrm_interp.lens.words import token_texts
@@ -153,7 +152,7 @@ class LensResult:
             raise HookPointError(
                 f"no token of image {image} of prompt {prompt} was read: use logit_lens(..., positions='image')"
             )
-        grid = self._grid(prompt, image)
+        grid = self.inputs.grid(prompt, image)
         rows, columns = grid.cells(frame["patch"].to_numpy())
         inside = frame.assign(row=rows, column=columns)[rows >= 0]
         if len(inside) < grid.rows * grid.columns:
@@ -189,11 +188,6 @@ class LensResult:
     @property
     def _tokenizer(self) -> Any:
         return self.inputs.encoder.tokenizer
-
-    def _grid(self, prompt: int, image: int) -> PatchGrid:
-        tensors = self.inputs.batch(slice(prompt, prompt + 1)).tensors
-        whole = self.inputs.prompts[prompt].images[image] if isinstance(self.inputs, PromptInputs) else None
-        return patch_grid(self.inputs.encoder, tensors, image, whole)
 
     def _numbers(self, value: str, prompt: int) -> Any:
         frame = self._frame(self._of(prompt))

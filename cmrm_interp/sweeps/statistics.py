@@ -5,10 +5,9 @@ from typing import Literal
 
 import numpy as np
 
-from cmrm_interp.intervals import wilson
+from cmrm_interp.intervals import bootstrap_means, wilson
 
 Alternative = Literal["two-sided", "less", "greater"]
-RESAMPLES = 2000
 PERMUTATIONS = 9999
 # Numbers in memory at once, while resampling.
 _MOST = 20_000_000
@@ -25,18 +24,10 @@ def intervals(values: np.ndarray, share: bool, seed: int = 0) -> tuple[np.ndarra
     Returns:
         Lower and upper ends; NaN where a mean of one value has none.
     """
-    n_rows, n = values.shape
     if share:
-        ends = np.array([wilson(int(row.sum()), n) for row in values])
+        ends = np.array([wilson(int(row.sum()), values.shape[1]) for row in values])
         return ends[:, 0], ends[:, 1]
-    if n < 2:
-        return np.full(n_rows, np.nan), np.full(n_rows, np.nan)
-    low, high = values[:, 0].copy(), values[:, 0].copy()
-    # Where all are equal so is every resample, and the correction divides by nothing.
-    spread = np.ptp(values, axis=1) > 0
-    if spread.any():
-        low[spread], high[spread] = _bootstrap(values[spread], seed)
-    return low, high
+    return bootstrap_means(values.T, seed)
 
 
 def p_values(values: np.ndarray, clean: np.ndarray, alternative: Alternative, seed: int = 0) -> np.ndarray:
@@ -91,18 +82,3 @@ def _random_signs(n: int, total: int, at_once: int, seed: int) -> Iterator[np.nd
     rng = np.random.default_rng(seed)
     for start in range(0, total, at_once):
         yield rng.choice((-1.0, 1.0), size=(min(at_once, total - start), n))
-
-
-def _bootstrap(values: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    from scipy.stats import bootstrap
-
-    found = bootstrap(
-        (values,),
-        np.mean,
-        axis=-1,
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        batch=max(1, _MOST // values.size),
-        rng=np.random.default_rng(seed),
-    )
-    return found.confidence_interval.low, found.confidence_interval.high
