@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ACROSS = 3  # panels side by side
+_WIDE = 18  # letters of a name in one line
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,10 @@ class View(ABC):
         """What stands over the figure."""
         return style.caption(frame)
 
+    def room(self, frame: Any) -> float:
+        """Inches that names below an axis need beyond the usual."""
+        return 0.0
+
     @abstractmethod
     def finish(self, figure: "Figure", axes: Any, drawn: Any, look: Look) -> None:
         """Legend or colour bar."""
@@ -72,8 +78,9 @@ class View(ABC):
         look = look or Look()
         panels = [] if look.panel is None else [look.panel]
         frame = style.table(data, "value", "low", "high", "n", "clean", *self.columns, *panels)
+        frame = frame.assign(**{name: _told(frame[name]) for name in (*self.columns, *panels)})
         parts = list(dict.fromkeys(frame[look.panel])) if look.panel else [None]
-        with _several(len(parts)) as (figure, every):
+        with _several(len(parts), self.room(frame)) as (figure, every):
             for place, (axes, part) in enumerate(zip(every, parts, strict=False)):
                 some = frame if look.panel is None else frame[frame[look.panel] == part]
                 drawn = self.panel(axes, some, frame, look)
@@ -118,7 +125,7 @@ class Lines(View):
 
     def finish(self, figure: "Figure", axes: Any, drawn: Any, look: Look) -> None:
         """The legend."""
-        _legend(figure, axes[0], look.name(self.hue) if self.hue else None)
+        _legend(figure, axes[0], look, self.hue)
 
 
 @dataclass(frozen=True)
@@ -138,6 +145,10 @@ class Points(View):
         """Columns of the axes."""
         return [self.x, *([self.hue] if self.hue else [])]
 
+    def room(self, frame: Any) -> float:
+        """For long names."""
+        return max(0.0, 0.06 * _longest(frame[self.x]) - 0.4)
+
     def panel(self, axes: "Axes", frame: Any, everything: Any, look: Look) -> None:
         """Points of one panel."""
         names = list(dict.fromkeys(everything[self.x]))
@@ -150,14 +161,14 @@ class Points(View):
             axes.errorbar(at, values, ends, fmt=MARKERS[place], capsize=1.5, elinewidth=0.8, **how)
             _own_baseline(axes, at, rows["clean"].to_numpy(float), everything, how["color"])
         _baseline(axes, everything, look.baseline)
-        axes.set_xticks(range(len(names)), [_short(name) for name in names])
-        axes.tick_params(axis="x", rotation=45 if max(map(len, map(_short, names))) > 6 else 0)
+        turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if _longest(names) > 6 else {}
+        axes.set_xticks(range(len(names)), [fill(_short(name), _WIDE) for name in names], **turned)
         axes.set(xlabel=look.name(self.x), ylabel=look.name("value"), xlim=(-0.5, len(names) - 0.5))
         axes.yaxis.grid(True)
 
     def finish(self, figure: "Figure", axes: Any, drawn: Any, look: Look) -> None:
         """The legend."""
-        _legend(figure, axes[0], look.name(self.hue) if self.hue else None)
+        _legend(figure, axes[0], look, self.hue)
 
 
 @dataclass(frozen=True)
@@ -236,10 +247,25 @@ def _baseline(axes: "Axes", everything: Any, name: str) -> None:
         axes.axhline(float(everything["clean"].iloc[0]), color="black", label=name, **_DASHED)
 
 
-def _legend(figure: "Figure", axes: "Axes", title: str | None) -> None:
+def _legend(figure: "Figure", axes: "Axes", look: Look, hue: str | None) -> None:
+    from matplotlib.lines import Line2D
+
     handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(handles), 4), title=title)
+    if look.baseline not in labels:
+        # Every kind has a baseline in its own colour.
+        handles, labels = [*handles, Line2D([], [], color="black", **_DASHED)], [*labels, look.baseline]
+    fitting = int(figure.get_figwidth() / (0.05 * max(map(len, labels)) + 0.45))
+    columns = max(1, min(len(handles), 4, fitting))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, title=look.name(hue) if hue else None)
+
+
+def _told(column: Any) -> Any:
+    # A table takes None for a value that is missing.
+    return column.astype(object).map(_short) if column.isna().any() else column
+
+
+def _longest(names: Any) -> int:
+    return max(len(line) for name in names for line in fill(_short(name), _WIDE).splitlines())
 
 
 def _order(column: Any) -> list[Any]:
@@ -252,24 +278,26 @@ def _short(name: Any) -> str:
 
 
 @contextmanager
-def _several(n: int) -> "Iterator[tuple[Figure, Any]]":
+def _several(n: int, room: float = 0.0) -> "Iterator[tuple[Figure, Any]]":
     """A figure with so many axes, in our style; pyplot forgets it at once."""
     import matplotlib
     import matplotlib.pyplot as plt
 
     if n == 1:
-        with style.axes() as (figure, axes):
+        with style.axes(height=2.3 + room) as (figure, axes):
             yield figure, [axes]
         return
     across = min(n, ACROSS)
     down = -(-n // across)
-    size = (2.1 * across + 0.4, 1.9 * down + 0.4)
+    size = (2.1 * across + 0.4, (1.9 + room) * down + 0.4)
     with matplotlib.rc_context(style.STYLE):
         figure, every = plt.subplots(down, across, figsize=size, layout="constrained", sharex=True, sharey=True)
         try:
             flat = every.flatten().tolist()
             for axes in flat[n:]:
                 axes.set_visible(False)
+            for axes in flat[max(0, n - across) : n]:  # nothing stands below these
+                axes.tick_params(labelbottom=True)
             yield figure, flat[:n]
         finally:
             plt.close(figure)

@@ -1,6 +1,7 @@
 """A table as a map of colours."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,10 +83,17 @@ def colours(
 
 def ticks(axes: "Axes", columns: Sequence[Any], rows: Sequence[Any], most: int = 16) -> None:
     """Names of columns and rows at a map's axes, so many that they can be read."""
-    for axis, names in ((axes.xaxis, columns), (axes.yaxis, rows)):
-        step = max(1, -(-len(names) // most))
-        axis.set_ticks(range(0, len(names), step), [_short(name) for name in names[::step]])
-    if any(isinstance(name, str) for name in columns):
+    box, size = axes.get_position(), axes.get_figure(root=True).get_size_inches()  # type: ignore[union-attr]
+    turned = any(isinstance(name, str) for name in columns)
+    longest = 2 if turned else max((len(_short(name)) for name in columns), default=1)
+    beside = max((len(line) for name in rows for line in _lines(name)), default=1)
+    # Names at the left and a scale at the right take their share.
+    width = max(0.3, 0.85 * box.width * size[0] - max(0.0, 0.05 * beside - 0.3))
+    fitting = (width / (0.06 * longest + 0.06), box.height * size[1] / 0.12)
+    for axis, names, room in zip((axes.xaxis, axes.yaxis), (columns, rows), fitting, strict=True):
+        step = max(1, -(-len(names) // max(1, min(most, int(room)))))
+        axis.set_ticks(range(0, len(names), step), ["\n".join(_lines(name)) for name in names[::step]])
+    if turned:
         axes.tick_params(axis="x", rotation=60)
 
 
@@ -93,6 +101,10 @@ def order(column: Any) -> list[Any]:
     """Values of a column as an axis has them: numbers sorted, names as they come."""
     seen = list(dict.fromkeys(column))
     return seen if any(isinstance(name, str) for name in seen) else sorted(seen)
+
+
+def _lines(name: Any) -> list[str]:
+    return wrap(_short(name), 18)
 
 
 def _short(name: Any) -> str:

@@ -104,6 +104,8 @@ def head(axes: "Axes", title: str, caption: str) -> None:
 def caption(frame: Any) -> str:
     """How many items stand behind each row of a table with intervals."""
     n = counts(frame)
+    if "low" in frame and frame["low"].isna().all():
+        return n
     return f"{n}; 95 % intervals" if n else "95 % intervals"
 
 

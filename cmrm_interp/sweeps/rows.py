@@ -32,7 +32,10 @@ def rows(ledger: Ledger, about: About) -> "pd.DataFrame":
     n_cells = prod(header.shape)
     clean = clean_of(header, values).mean(-1)
     low, high = intervals(values[:n_cells], about.share)
-    frame = pd.DataFrame(labels_of(header)[:n_cells])
+    labels = labels_of(header)[:n_cells]
+    # Left to itself pandas makes a NaN of None.
+    kinds = {name: object if None in values else None for name, values in header.axes.items()}
+    frame = pd.DataFrame({name: pd.Series([one[name] for one in labels], dtype=kinds[name]) for name in kinds})
     means = values[:n_cells].mean(-1)
     columns = {
         "metric": about.name,

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from statsmodels.stats.multitest import multipletests
 
 import cmrm_interp as ci
@@ -234,6 +235,69 @@ def test_three_axes_are_small_multiples_on_one_scale():
     assert "image: blank" in figure.axes[1].get_title(loc="left")
     lines = result_of({"image": ("a", "b", "c", "d"), "layer": (0, 1, 2), "alpha": (0.5, 1.0)}, metrics=(SCORE,)).plot()
     assert len([axes for axes in lines.axes if axes.get_visible()]) == 4
+
+
+def written(axis):
+    """What stands at an axis: its label, and the labels of ticks that are in sight."""
+    low, high = sorted(axis.get_view_interval())
+    ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+    return [axis.label, *(text for tick in ticks for text in (tick.label1, tick.label2) if text.get_visible())]
+
+
+LONG = ("mean difference", "principal direction", "a very long name of an estimator (whitened)", "random 0")
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [
+        {"direction": LONG},
+        {"image": (None, "blank", "a real photograph of a cat")},
+        {"layer": tuple(range(32)), "hook": ("hook_resid_pre", "hook_attn_out", "hook_mlp_out")},
+        {"layer": tuple(range(32)), "head": tuple(range(32))},
+        {"layer": tuple(range(32)), "image": (None, "blank", *LONG, "noise")},
+        {"layer": tuple(range(32)), "head": tuple(range(9)), "image": ("blank", "noise", "real", "caption")},
+    ],
+    ids=lambda axes: "-".join(axes),
+)
+def test_what_is_written_can_be_read(axes):
+    """No word leaves the figure, none stands on another."""
+    figure = result_of(axes, metrics=(SCORE,)).plot()
+    FigureCanvasAgg(figure).draw()
+    legends = [text for legend in figure.legends for text in legend.get_texts()]
+    parts = [axis for axes in figure.axes if axes.get_visible() for axis in (axes.xaxis, axes.yaxis)]
+    words = [word for word in (*legends, *(w for part in parts for w in written(part))) if word.get_text()]
+    boxes = [text.get_window_extent() for text in words]
+    for word, box in zip(words, boxes, strict=True):
+        assert min(box.x0, box.y0) >= -1, word
+        assert max(box.x1 - figure.bbox.x1, box.y1 - figure.bbox.y1) <= 1, word
+    # The boxes of words that are turned overlap though the words do not.
+    plain = [(w, b) for w, b in zip(words, boxes, strict=True) if w.get_rotation() == 0]
+    for place, (word, box) in enumerate(plain):
+        others = [other for other, its in plain[:place] if box.shrunk(0.9, 0.8).overlaps(its)]
+        assert not others, f"{word} stands on {others[0]}"
+
+
+def test_none_is_a_label_like_others():
+    axes = {"image": (None, "blank", "real"), "layer": (0, 1, 2)}
+    result = result_of(axes, metrics=(SCORE,))
+    assert result.table()["image"].tolist()[::3] == [None, "blank", "real"]
+    values = result.values().mean(-1)
+    (nothing,) = [line for line in lines_of(result.plot()) if line.get_label() == "None"]
+    np.testing.assert_allclose(nothing.get_ydata(), values[0])
+    (image,) = result.plot(kind="heatmap").axes[0].get_images()
+    np.testing.assert_allclose(image.get_array().filled(np.nan), values)
+    panels = result_of({**axes, "alpha": (0.5, 1.0)}, metrics=(SCORE,)).plot().axes
+    assert [len(one.get_lines()) for one in panels] == [3, 3, 3]
+    assert result_of({"layer": (None, 0, 1)}, metrics=(SCORE,)).table()["layer"].tolist() == [None, 0, 1]
+
+
+def test_a_picture_of_one_prompt_claims_no_intervals():
+    assert result_of(n=1, metrics=(SCORE,)).plot().axes[0].get_title(loc="left") == "n = 1 each"
+
+
+def test_baselines_of_their_own_are_in_the_legend():
+    (legend,) = result_of(input_axes=("alpha",), metrics=(SCORE,)).plot().legends
+    assert [text.get_text() for text in legend.get_texts()] == ["0.5", "1", "clean model"]
 
 
 def test_pictures_that_there_are_not_are_refused():
