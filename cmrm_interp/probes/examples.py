@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -64,6 +64,11 @@ def examples_of(
         InputError: labels that are not two kinds, NaN activations, activations that are all the same.
         MismatchError: another number of labels or groups than rows.
     """
+    if not isinstance(activations, Activations):
+        raise InputError(
+            f"activations is a {type(activations).__name__}: give what model.capture returned, or"
+            " Activations({hook: tensor})"
+        )
     if not len(activations):
         raise InputError("these activations have no hook points: capture some first")
     y = _binary(labels)
@@ -73,8 +78,26 @@ def examples_of(
     return found
 
 
+def plain(values: Labels | Groups, what: str) -> list[Any]:
+    """Labels or groups as a list of plain values: tensors of equal numbers are not equal to one another.
+
+    Args:
+        values: one a row.
+        what: they are, for the error.
+
+    Raises:
+        InputError: something that is not one value a row.
+    """
+    each = values.tolist() if isinstance(values, np.ndarray | Tensor) else list(values)
+    each = [value.tolist() if isinstance(value, np.ndarray | Tensor) else value for value in each]
+    strange = [value for value in each if isinstance(value, list | dict | set)]
+    if strange:
+        raise InputError(f"one of the {what} is {strange[0]!r}: give one value a row (a string, a number, a tuple)")
+    return each
+
+
 def _binary(labels: Labels) -> Bool[np.ndarray, " n"]:
-    values = labels.tolist() if isinstance(labels, np.ndarray | Tensor) else list(labels)
+    values = plain(labels, "labels")
     kinds = list(dict.fromkeys(values))
     if any(kind not in (0, 1) for kind in kinds):
         shown = ", ".join(map(repr, kinds[:4]))
@@ -90,7 +113,7 @@ def _binary(labels: Labels) -> Bool[np.ndarray, " n"]:
 def _codes(groups: Groups | None, n: int) -> Int[np.ndarray, " n"]:
     if groups is None:
         return np.arange(n)
-    values = groups.tolist() if isinstance(groups, np.ndarray | Tensor) else list(groups)
+    values = plain(groups, "groups")
     if len(values) != n:
         raise MismatchError(f"{n} labels and {len(values)} groups: give each row its group")
     numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 KIND = "probe result"
 _HIGH = ("auc", "accuracy", "balanced accuracy", "seen accuracy", "control accuracy", "selectivity")
+_UNITS = {"auc": "AUC", "log loss": "log loss (nats)", "brier": "Brier score", "ece": "calibration error (share)"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +109,9 @@ class ProbeResult:
         names = expand(hook, list(dict.fromkeys(cell.hook for cell in self.cells)), whole=False)
         found = [cell for cell in self.cells if cell.hook in names and position in (None, cell.position)]
         if len(found) != 1:
-            shown = ", ".join(f"{cell.hook} {cell.position or ''}".strip() for cell in found[:4])
+            shown = ", ".join(
+                cell.hook if cell.position is None else f"{cell.hook} {cell.position}" for cell in found[:4]
+            )
             raise HookPointError(f"{hook!r} at position {position} means {len(found)} probes: {shown}")
         return found[0]
 
@@ -124,7 +127,8 @@ class ProbeResult:
         if not len(frame):
             raise InputError(f"{self.cells[0].hook!r} has no layer to draw over: use .table()")
         frame["metric"] = _named_apart(frame)
-        return plots.lines(frame, x="layer", hue="metric", labels={"value": "score", "metric": self.settings.kind})
+        labels = {"value": _UNITS.get(metric, f"{metric} (share)"), "metric": f"{self.settings.kind} probe"}
+        return plots.lines(frame, x="layer", hue="metric", labels=labels)
 
     def reliability(self, hook: str, bins: int = 10, position: int | None = None) -> "pd.DataFrame":
         """Observed share over predicted probability, a row a bin of equal width that is not empty.
@@ -135,10 +139,15 @@ class ProbeResult:
             position: where there are several.
 
         Returns:
-            Columns predicted (mean probability), observed, low, high (Wilson), n.
+            Columns predicted (mean probability), observed, low, high (Wilson, as if rows were independent), n.
+
+        Raises:
+            InputError: no bins.
         """
         import pandas as pd
 
+        if bins < 1:
+            raise InputError(f"bins={bins}: give a positive number")
         held = self.cell(hook, position).held
         places = np.minimum((held.probability * bins).astype(int), bins - 1)
         rows = []

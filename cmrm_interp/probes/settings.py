@@ -48,11 +48,14 @@ class ProbeSettings:
         _check_choice("kind", self.kind, KINDS)
         _check_choice("calibrate", self.calibrate, (None, "sigmoid", "isotonic"))
         _check_choice("positions", self.positions, (None, "each", "tokens", "mean"))
+        if not isinstance(self.strengths, tuple | list):
+            raise InputError(f"strengths={self.strengths!r}: give several, or one as ({self.strengths!r},)")
         if not self.strengths or min(self.strengths) <= 0:
             raise InputError(f"strengths={self.strengths}: give at least one positive C, for example (0.01, 1.0)")
         for name, least in (("folds", 2), ("inner_folds", 2), ("controls", 0), ("permutations", 0), ("resamples", 100)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name}={getattr(self, name)}: give at least {least}")
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise InputError(f"{name}={value!r}: give a whole number, at least {least}")
 
     @classmethod
     def of(cls, **settings: Any) -> "ProbeSettings":

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from cmrm_interp.activations import Activations
-from cmrm_interp.axes import Tensor
 from cmrm_interp.errors import InputError, MismatchError
-from cmrm_interp.probes.examples import Examples, Groups, Labels, examples_of
+from cmrm_interp.probes.examples import Examples, Groups, Labels, examples_of, plain
 from cmrm_interp.probes.fitting import fit, predict
 from cmrm_interp.probes.folds import grouped_folds
 from cmrm_interp.probes.scores import HeldOut
@@ -77,7 +76,7 @@ def _examples(conditions: Mapping[str, Condition], how: ProbeSettings) -> dict[s
     numbers: dict[Any, int] = {}
     found = {}
     for name, (acts, labels, groups) in conditions.items():
-        names = groups.tolist() if isinstance(groups, np.ndarray | Tensor) else list(groups)
+        names = plain(groups, "groups")
         parts = examples_of(acts, labels, names, how.positions)
         # Each condition has numbered its groups in order of appearance.
         common = np.array([numbers.setdefault(group, len(numbers)) for group in dict.fromkeys(names)])

@@ -54,7 +54,9 @@ class TransferResult:
     def gap(self, train: str, test: str, metric: str = "accuracy") -> "pd.DataFrame":
         """What a probe loses by the change of condition: its score where it was trained less that where it is tested.
 
-        Both are over the same held-out groups, so the interval is that of the paired difference.
+        Both are over the same held-out groups, so the interval is that of the paired difference. Where both scores
+        are perfect (or both zero) that has no width; there the ends are put together from the intervals of the two
+        (Newcombe 1998, method 10, without the correlation), which is wider than it need be.
 
         Args:
             train: condition trained on.
@@ -139,4 +141,18 @@ def _difference(own: HeldOut, other: HeldOut, metric: str, how: ProbeSettings) -
         return mine(weights[:, :n]) - theirs(weights[:, n:])
 
     low, high = np.nanquantile(resampled([loss], groups, how.resamples, how.seed)[0], (0.025, 0.975))
-    return Estimate(float(loss(np.ones((1, len(groups))))[0]), float(low), float(high))
+    found = Estimate(float(loss(np.ones((1, len(groups))))[0]), float(low), float(high))
+    if low < high or own is other:
+        return found
+    both = [_estimate(held, metric, how) for held in (own, other)]
+    return _of_two(*both) if {one.value for one in both} <= {0.0, 1.0} else found
+
+
+def _estimate(held: HeldOut, metric: str, how: ProbeSettings) -> Estimate:
+    return estimates({metric: scores_of(held)[metric]}, held, how.resamples, how.seed)[metric]
+
+
+def _of_two(a: Estimate, b: Estimate) -> Estimate:
+    """The difference of two scores, its interval made of theirs."""
+    below, above = np.hypot(a.value - a.low, b.high - b.value), np.hypot(a.high - a.value, b.value - b.low)
+    return Estimate(a.value - b.value, a.value - b.value - float(below), a.value - b.value + float(above))

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from statsmodels.stats.proportion import proportion_confint
 
 import cmrm_interp as ci
 from cmrm_interp.errors import HookPointError, InputError, MismatchError
@@ -73,6 +75,27 @@ def test_requests_that_leak_do_not_leak_across_conditions():
     apart = {"text": (acts(x), y, groups), "image": (acts(other), y, [f"other {g}" for g in groups])}
     fooled = ci.probe_transfer(apart, **FAST).matrix(A, "auc")
     assert fooled.loc["text", "image"] > 0.85
+
+
+def test_a_gap_of_two_perfect_scores_has_a_width():
+    """Newcombe (1998), method 10: the ends are those of Wilson's intervals."""
+    x, y, _ = gaussians(n=60, distance=60.0)
+    both = {"text": (acts(x), y, list(range(60))), "image": (acts(x + 0.1), y, list(range(60)))}
+    result = ci.probe_transfer(both, **FAST)
+    gap = result.gap("text", "image").iloc[0]
+    low = proportion_confint(60, 60, method="wilson")[0]
+    assert (gap["value"], gap["low"], gap["high"]) == pytest.approx((0, low - 1, 1 - low))
+    own = result.gap("text", "text").iloc[0]
+    assert (own["value"], own["low"], own["high"]) == (0, 0, 0)
+
+
+def test_one_request_is_one_group_under_all_conditions_as_a_tensor_too():
+    found = {}
+    for name, write in (("ids", list), ("tensors", lambda groups: [torch.tensor(group) for group in groups])):
+        some = {key: (a, y, write(groups)) for key, (a, y, groups) in conditions(n=80).items()}
+        found[name] = ci.probe_transfer(some, **FAST).cells[A, "text", "moved"]
+    assert found["tensors"].n_groups == found["ids"].n_groups
+    np.testing.assert_array_equal(found["tensors"].score, found["ids"].score)
 
 
 def test_conditions_may_have_their_rows_in_another_order():
