@@ -86,13 +86,13 @@ def ticks(axes: "Axes", columns: Sequence[Any], rows: Sequence[Any], most: int =
     box, size = axes.get_position(), axes.get_figure(root=True).get_size_inches()  # type: ignore[union-attr]
     turned = any(isinstance(name, str) for name in columns)
     longest = 2 if turned else max((len(_short(name)) for name in columns), default=1)
-    beside = max((len(line) for name in rows for line in _lines(name)), default=1)
+    beside = max((len(line) for name in rows for line in _lines(name, len(rows))), default=1)
     # Names at the left and a scale at the right take their share.
     width = max(0.3, 0.85 * box.width * size[0] - max(0.0, 0.05 * beside - 0.3))
     fitting = (width / (0.06 * longest + 0.06), box.height * size[1] / 0.12)
     for axis, names, room in zip((axes.xaxis, axes.yaxis), (columns, rows), fitting, strict=True):
         step = max(1, -(-len(names) // max(1, min(most, int(room)))))
-        axis.set_ticks(range(0, len(names), step), ["\n".join(_lines(name)) for name in names[::step]])
+        axis.set_ticks(range(0, len(names), step), ["\n".join(_lines(name, len(names))) for name in names[::step]])
     if turned:
         axes.tick_params(axis="x", rotation=60)
 
@@ -103,8 +103,8 @@ def order(column: Any) -> list[Any]:
     return seen if any(isinstance(name, str) for name in seen) else sorted(seen)
 
 
-def _lines(name: Any) -> list[str]:
-    return wrap(_short(name), 18)
+def _lines(name: Any, names: int) -> list[str]:
+    return wrap(_short(name), 18, max_lines=2 if names < 8 else 1, placeholder="...")
 
 
 def _short(name: Any) -> str:

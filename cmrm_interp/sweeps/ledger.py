@@ -4,6 +4,7 @@ A folder holds ``sweep.json`` (what the sweep is), ``values.jsonl`` (a line for 
 as soon as it is known) and ``records.jsonl`` (a line for each finished cell and metric).
 """
 
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,7 +59,7 @@ class Ledger:
         path = Path(folder)
         if (path / HEADER).exists():
             header.check(Header.read(path / HEADER), path)
-        elif path.exists() and any(path.iterdir()):
+        elif path.exists() and (path.is_file() or any(path.iterdir())):
             raise MismatchError(f"{path} holds something else and no sweep: use an empty or new folder")
         else:
             write_whole(path / HEADER, header.to_json())
@@ -126,11 +127,14 @@ class Ledger:
                 start += n
 
     def _note(self, entry: "Entry") -> None:
+        # Two processes that write into one folder may have done the same prompts.
+        new = int((~self.done[entry.run, entry.rows]).sum())
         for name in self.values:
             self.values[name][entry.run, entry.rows] = entry.values[name]
         self.done[entry.run, entry.rows] = True
         paths = self.paths.setdefault(entry.run, {})
-        paths[entry.path] = paths.get(entry.path, 0) + entry.rows.stop - entry.rows.start
+        if new:
+            paths[entry.path] = paths.get(entry.path, 0) + new
         if entry.why:
             self.reasons[entry.run] = entry.why
 
@@ -184,9 +188,11 @@ class Entry:
 
 def _append(path: Path, line: str) -> None:
     try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-            file.flush()
+        # Unbuffered, so that a line is written at once and whole, whoever else writes.
+        with path.open("ab", buffering=0) as file:
+            data = f"{line}\n".encode()
+            if file.write(data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(file.fileno())
     except OSError as error:
         raise StoreError(f"{path} was not written ({error.strerror}): free space, and call again to go on") from error

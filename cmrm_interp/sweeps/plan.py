@@ -115,6 +115,8 @@ def _run(
     labels = grid.labels(index)
     try:
         made = _called(intervention, grid, index, names)
+        if made is None:
+            raise InputError("the intervention function returned None: return an intervention, or [] for none")
         acting = vet(model, inputs, made.interventions(model, inputs) if isinstance(made, Recipe) else made)
     except CmrmError as error:
         raise type(error)(f"{error} (in the cell {told(labels)})") from error

@@ -159,7 +159,7 @@ def _one(model: Model, asked: str) -> str:
 def _checked(given: Any, name: str, run: Run, rows: slice, clean: Run) -> np.ndarray:
     where = f"the cell {told(run.labels)}" if run is not clean else "the clean run"
     n = rows.stop - rows.start
-    values = torch.as_tensor(given).detach()
+    values = _numbers(given, name, where)
     if values.shape != (n,):
         raise InputError(
             f"metric {name!r} returned shape {tuple(values.shape)} for {n} prompts in {where}: return one number a"
@@ -174,3 +174,12 @@ def _checked(given: Any, name: str, run: Run, rows: slice, clean: Run) -> np.nda
             " a finite number; what is finished is kept"
         )
     return values.numpy()
+
+
+def _numbers(given: Any, name: str, where: str) -> Tensor:
+    try:
+        return torch.as_tensor(given).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"metric {name!r} returned a {type(given).__name__} in {where}: return one number a prompt, as a tensor"
+        ) from error

@@ -290,6 +290,8 @@ def test_a_folder_of_another_sweep_is_refused(model, inputs, tmp_path):
     (tmp_path / "else" / "a.txt").write_text("x")
     with pytest.raises(MismatchError, match="holds something else and no sweep"):
         swept(model, inputs, store=tmp_path / "else")
+    with pytest.raises(MismatchError, match="holds something else and no sweep"):
+        swept(model, inputs, store=tmp_path / "else" / "a.txt")
     with pytest.raises(StoreError, match="there is no sweep in that folder"):
         ci.SweepResult.load(tmp_path / "else")
     (tmp_path / "values.jsonl").write_text('{"run": 0}\n')
@@ -338,6 +340,13 @@ def test_grids_that_cannot_be_are_refused(model, inputs):
     ci.sweep(model, inputs, {"layer": [0], "alpha": [1.0]}, lambda **cell: ci.Subtract(shift, cell["alpha"]), third)
 
 
+def test_a_function_that_returns_nothing_is_told(model, inputs):
+    with pytest.raises(
+        InputError, match=r"returned None: return an intervention, or \[\] for none \(in the cell layer=0"
+    ):
+        ci.sweep(model, inputs, {"layer": [0]}, lambda layer: None, third)
+
+
 def test_every_cell_is_checked_before_anything_runs(model, inputs, counted):
     with pytest.raises(
         HookPointError, match=r"no layer 7: this model has . layers .* \(in the cell layer=7, alpha=2.0\)"
@@ -384,6 +393,26 @@ def test_numbers_that_cannot_be_name_cell_and_prompt(model, inputs, tmp_path):
         swept(model, inputs, {"two": lambda logits: logits[:, :2]})
     with pytest.raises(InputError, match=r"returned shape \(\)"), unchecked():
         swept(model, inputs, {"mean": lambda logits: logits.mean()})
+
+    with pytest.raises(InputError, match=r"'none' returned a NoneType in .*: return one number a prompt"), unchecked():
+        swept(model, inputs, {"none": lambda logits: None})
+
+
+def test_two_processes_may_write_into_one_folder(model, inputs, tmp_path):
+    first = swept(model, inputs, store=tmp_path)
+    lines = (tmp_path / "values.jsonl").read_text()
+    # The other began as early, and cut the prompts into other batches.
+    others = [json.loads(line) for line in lines.splitlines()]
+    others = [
+        line | {"rows": [a, b], "path": "whole", "values": {n: v[a:b] for n, v in line["values"].items()}}
+        for line in others
+        for a, b in ((0, 1), (1, 3))
+    ]
+    (tmp_path / "values.jsonl").write_text(lines + "".join(json.dumps(line) + "\n" for line in others))
+    result = ci.SweepResult.load(tmp_path)
+    assert set(result.paths.flatten()) == {"prefix"}
+    again = ci.SweepResult.load(result.save(tmp_path / "again"))
+    assert again.table().equals(first.table())
 
 
 def test_cells_that_share_nothing_are_told_of_once():
