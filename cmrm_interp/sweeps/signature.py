@@ -1,10 +1,13 @@
 """What an intervention is, as text, as far as it can be known: by which a stored sweep knows its cells again."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial
-from types import CellType, FunctionType
+from types import BuiltinFunctionType, CellType, FunctionType, MethodType
 from typing import Any
+
+import numpy as np
+from torch.nn import Module
 
 from cmrm_interp.axes import Tensor
 from cmrm_interp.inputs import digest, digest_tensors
@@ -16,42 +19,68 @@ class Signer:
 
     Attributes:
         known: hashes by identity, beside the tensors themselves so that no identity is used twice.
-        inside: functions whose closures are being signed.
+        inside: functions and objects that are being signed, which may refer to themselves.
     """
 
     known: dict[int, tuple[Tensor, str]] = field(default_factory=dict)
-    inside: tuple[FunctionType, ...] = ()
+    inside: tuple[Any, ...] = ()
 
     def __call__(self, value: Any) -> str:
-        """The signature: tensors by content, dataclasses by fields, functions by their code, others by ``repr``."""
+        """The signature: arrays by content, dataclasses by fields, functions by their code, others by ``repr``."""
         if isinstance(value, Tensor):
             return self._tensor(value)
+        if isinstance(value, np.ndarray):
+            return self(value.tolist()) if value.dtype == object else _array(value)
         if isinstance(value, Mapping):
             return digest(part for name, item in value.items() for part in (repr(name), self(item)))
         if isinstance(value, list | tuple):
             return f"({', '.join(map(self, value))})"
         if is_dataclass(value) and not isinstance(value, type):
             return f"{type(value).__name__}({', '.join(self(getattr(value, f.name)) for f in fields(value))})"
-        if callable(value):
+        if isinstance(value, partial):
+            return self((value.func, value.args, value.keywords))
+        if isinstance(value, MethodType):
+            return self((value.__func__, value.__self__))
+        if isinstance(value, FunctionType):
             return self._function(value)
-        # Where an object is in memory differs from run to run.
-        return type(value).__qualname__ if " at 0x" in repr(value) else repr(value)
+        return self._object(value)
 
     def _tensor(self, value: Tensor) -> str:
         if id(value) not in self.known:
             self.known[id(value)] = (value, digest_tensors({"": value.detach()}))
         return self.known[id(value)][1]
 
-    def _function(self, value: Callable[..., Any]) -> str:
-        if isinstance(value, partial):
-            return self((value.func, value.args, value.keywords))
-        if not isinstance(value, FunctionType) or value in self.inside:
-            return getattr(value, "__qualname__", type(value).__qualname__)
-        # What it takes from its module by name, and from objects that are no values, cannot be known.
+    def _function(self, value: FunctionType) -> str:
+        if self._is_inside(value):
+            return value.__qualname__
+        # What it takes from its module by name cannot be known.
         code, closure = value.__code__, [cell.cell_contents for cell in value.__closure__ or () if _filled(cell)]
-        inner = Signer(self.known, (*self.inside, value))
         text = repr(_plain(code.co_consts))
-        return f"{value.__qualname__}:{digest([code.co_code, text, inner([value.__defaults__, *closure])])}"
+        inner = self._within(value)([value.__defaults__, *closure])
+        return f"{value.__qualname__}:{digest([code.co_code, text, inner])}"
+
+    def _object(self, value: Any) -> str:
+        # Where an object is in memory differs from run to run.
+        name = type(value).__qualname__ if " at 0x" in repr(value) else repr(value)
+        if isinstance(value, type | BuiltinFunctionType | Module):
+            return str(getattr(value, "__qualname__", type(value).__qualname__))
+        # Of a fitted estimator, say, the numbers; not the objects that it refers to, such as models.
+        state = {k: v for k, v in sorted(getattr(value, "__dict__", {}).items()) if isinstance(v, _VALUES)}
+        return name if not state or self._is_inside(value) else f"{name}{self._within(value)(state)}"
+
+    def _is_inside(self, value: Any) -> bool:
+        return any(value is other for other in self.inside)
+
+    def _within(self, value: Any) -> "Signer":
+        return Signer(self.known, (*self.inside, value))
+
+
+# Attributes of an object that belong to what it is.
+_VALUES = (str, bytes, int, float, np.ndarray, np.generic, Tensor, list, tuple)
+
+
+def _array(value: np.ndarray) -> str:
+    return digest([str(value.dtype), str(value.shape), value.tobytes()])
 
 
 def _filled(cell: CellType) -> bool:

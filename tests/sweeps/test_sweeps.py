@@ -7,6 +7,9 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import cmrm_interp as ci
 from cmrm_interp import judges, metrics
@@ -249,6 +252,23 @@ def test_signatures_tell_values_apart_and_know_them_again(model):
 
     assert sign(recursive) == Signer()(recursive)
     assert sign({"a": [1, (2.0, None)]}) != sign({"a": [1, (2.0, "None")]})
+
+
+def test_signatures_know_fitted_estimators():
+    """A probe that was fitted on other rows is another metric, however it is handed over."""
+    x, y = np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) % 2
+    one, same, other = (LogisticRegression().fit(x[rows], y[rows]) for rows in (slice(40), slice(40), slice(30)))
+
+    def signed(estimator):
+        pipeline = make_pipeline(StandardScaler(), estimator)
+        ways = (estimator, estimator.decision_function, lambda a: estimator.decision_function(a), pipeline)
+        return [Signer()(way) for way in ways]
+
+    assert signed(one) == signed(same)
+    assert not set(signed(one)) & set(signed(other))
+    assert Signer()(np.arange(5000)) != Signer()(np.arange(5000) * (np.arange(5000) != 2500))
+    assert Signer()(torch.nn.Linear(2, 2)) == "Linear"
+    assert Signer()(int) == "int"
 
 
 def test_memory_running_out_halves_the_batch_and_keeps_what_is_finished(model, inputs, monkeypatch, tmp_path):
