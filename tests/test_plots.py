@@ -100,6 +100,21 @@ def test_lines_are_sorted_and_banded(sweep):
     assert {line.get_marker() for line in axes.lines} == {"o", "s"}
 
 
+def test_there_is_no_layer_and_a_half(sweep):
+    axes = plots.lines(sweep[sweep["layer"] < 3], "layer", hue="kind").axes[0]
+    assert all(float(tick).is_integer() for tick in axes.get_xticks())
+    axes = plots.lines(sweep.assign(layer=sweep["layer"] / 10), "layer", hue="kind").axes[0]
+    assert not all(float(tick).is_integer() for tick in axes.get_xticks())
+
+
+def test_a_reliability_curve_says_what_its_table_says():
+    table = {"predicted": [0.2, 0.7], "observed": [0.1, 0.8], "low": [0.0, 0.6], "high": [0.3, 0.9], "n": [10, 30]}
+    axes = plots.reliability(pd.DataFrame(table), "layer 3").axes[0]
+    np.testing.assert_allclose(axes.lines[1].get_xydata(), [[0.2, 0.1], [0.7, 0.8]])
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted probability", "observed share")
+    assert axes.get_title("left") == "layer 3\nn = 10 to 30 a bin; 95 % intervals"
+
+
 def test_a_line_alone_needs_neither_band_nor_legend(sweep):
     figure = plots.lines(sweep[sweep.kind == "CMRM"][["layer", "value"]], "layer")
     assert not figure.axes[0].collections

@@ -6,6 +6,7 @@ copy can be read, too.
 """
 
 from cmrm_interp.plots.bars import rates
+from cmrm_interp.plots.calibration import reliability
 from cmrm_interp.plots.curves import lines
 from cmrm_interp.plots.heat import heatmap
 from cmrm_interp.plots.overlay import over_image, word_grid
@@ -21,6 +22,7 @@ __all__ = [
     "lines",
     "over_image",
     "rates",
+    "reliability",
     "save",
     "scatter",
     "word_grid",

@@ -47,6 +47,7 @@ def lines(
                 axes.fill_between(rows[x], low, high, color=style.look(kind, place)["color"], alpha=0.18, linewidth=0)
         axes.set(xlabel=labels.get(x, x), ylabel=labels.get(y, y))
         axes.grid(True)
+        style.whole_ticks(axes, frame[x])
         style.head(axes, "", style.caption(frame) if len(drawn) == 2 else "")
         if hue:
             figure.legend(loc="outside lower center", ncols=min(len(kinds), 4), title=labels.get(hue))

@@ -109,8 +109,6 @@ class Lines(View):
 
     def panel(self, axes: "Axes", frame: Any, everything: Any, look: Look) -> None:
         """Lines of one panel."""
-        from matplotlib.ticker import MaxNLocator
-
         for place, kind, rows in _kinds(frame, everything, self.hue):
             rows, how = rows.sort_values(self.x), style.look(kind, place)
             axes.plot(rows[self.x], rows["value"], **how, marker=MARKERS[place])
@@ -120,8 +118,7 @@ class Lines(View):
         _baseline(axes, everything, look.baseline)
         axes.set(xlabel=look.name(self.x), ylabel=look.name("value"))
         axes.grid(True)
-        if all(float(value).is_integer() for value in everything[self.x]):
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        style.whole_ticks(axes, everything[self.x])
 
     def finish(self, figure: "Figure", axes: Any, drawn: Any, look: Look) -> None:
         """The legend."""

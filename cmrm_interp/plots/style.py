@@ -101,6 +101,14 @@ def head(axes: "Axes", title: str, caption: str) -> None:
         axes.set_title(text, loc="left", linespacing=1.4)
 
 
+def whole_ticks(axes: "Axes", values: Any) -> None:
+    """No ticks between whole numbers: there is no layer 1.5."""
+    from matplotlib.ticker import MaxNLocator
+
+    if all(float(value).is_integer() for value in values):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
 def caption(frame: Any) -> str:
     """How many items stand behind each row of a table with intervals."""
     n = counts(frame)

@@ -13,7 +13,6 @@ from cmrm_interp.axes import Float
 from cmrm_interp.errors import HookPointError, InputError
 from cmrm_interp.hooks import expand, layer_of
 from cmrm_interp.intervals import wilson
-from cmrm_interp.plots.reliability import reliability
 from cmrm_interp.probes.scores import HeldOut, Score, estimates, mean_of, scores_of
 from cmrm_interp.probes.settings import ProbeSettings
 from cmrm_interp.store import load, save
@@ -159,7 +158,7 @@ class ProbeResult:
 
     def plot_calibration(self, hook: str, bins: int = 10, position: int | None = None) -> "Figure":
         """The reliability curve at a hook point."""
-        return reliability(self.reliability(hook, bins, position), self.cell(hook, position).hook)
+        return plots.reliability(self.reliability(hook, bins, position), self.cell(hook, position).hook)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the held-out predictions to one safetensors file.
