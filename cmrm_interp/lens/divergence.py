@@ -10,7 +10,7 @@ from cmrm_interp.axes import Float, Int, Tensor
 from cmrm_interp.encoding import Batch
 from cmrm_interp.errors import ModelError
 from cmrm_interp.inputs import Inputs
-from cmrm_interp.intervals import bootstrap_mean
+from cmrm_interp.intervals import bootstrap_means
 from cmrm_interp.lens.places import hook_of, need_tokens, places_of
 from cmrm_interp.lens.tuned import TunedLens
 from cmrm_interp.lens.unembedding import Unembedding
@@ -86,8 +86,8 @@ def chunks(found: Streams, unembed: Unembedding) -> Iterator[tuple[slice, Tensor
 
 def by_prompt(
     model: Model, unembed: Unembedding, inputs: Inputs, lenses: Sequence[Lens], tuned: TunedLens, size: BatchSize
-) -> Float[Tensor, "lens layer prompt"]:
-    """KL(model || lens) of each prompt, the mean over its tokens; prompts without such tokens are left out.
+) -> tuple[Float[Tensor, "lens layer prompt"], Int[Tensor, " prompt"]]:
+    """KL(model || lens) of each prompt, the mean over its tokens, and which prompts have such tokens.
 
     Args:
         model: the model.
@@ -102,7 +102,7 @@ def by_prompt(
     """
 
     @torch.no_grad()
-    def _run(batch: Batch) -> Tensor:
+    def _run(batch: Batch) -> tuple[Tensor, Tensor]:
         found = streams(model, batch, tuned.layers, tuned.positions)
         parts = [
             torch.stack(
@@ -114,24 +114,32 @@ def by_prompt(
             for s, p in chunks(found, unembed)
         ]
         if not parts:
-            return torch.zeros(len(lenses), len(tuned.layers), 0)
-        values = torch.cat(parts, -1).cpu()
-        return torch.stack([values[..., found.prompt == row].mean(-1) for row in found.prompt.unique()], -1)
+            return torch.zeros(len(lenses), len(tuned.layers), 0), found.prompt
+        values, rows = torch.cat(parts, -1).cpu(), found.prompt.unique()
+        return torch.stack([values[..., found.prompt == row].mean(-1) for row in rows], -1), rows
 
-    every = torch.cat(list(each_batch(inputs, size, _run, "held-out prompts")), -1)
-    need_tokens(every[0, 0], tuned.positions, len(inputs))
-    return every
+    batches = list(each_batch(inputs, size, _run, "held-out prompts"))
+    every, rows = (torch.cat(part, -1) for part in zip(*batches, strict=True))
+    need_tokens(rows, tuned.positions, len(inputs))
+    return every, rows
 
 
-def report(values: Float[Tensor, "lens layer prompt"], layers: Sequence[int], seed: int) -> list[dict[str, Any]]:
+def by_draw(values: Float[Tensor, "lens layer prompt"], draws: Sequence[Any]) -> Float[Tensor, "lens layer draw"]:
+    """Means over prompts that were drawn together: a text with its image is no second draw beside it without."""
+    kinds = {draw: number for number, draw in enumerate(dict.fromkeys(draws))}
+    mine = torch.tensor([kinds[draw] for draw in draws])
+    return torch.stack([values[..., mine == number].mean(-1) for number in range(len(kinds))], -1)
+
+
+def report(values: Float[Tensor, "lens layer draw"], layers: Sequence[int], seed: int) -> list[dict[str, Any]]:
     """Rows of `TunedLens.table`, of the logit lens and the tuned lens in this order."""
     logit, tuned = values
     kinds = {"logit": logit, "tuned": tuned, "gain": logit - tuned}
     rows = []
+    ends = {name: bootstrap_means(table.T.double().numpy(), seed) for name, table in kinds.items()}
     for number, layer in enumerate(layers):
         for name, table in kinds.items():
-            of_prompts = table[number].tolist()
-            low, high = bootstrap_mean(of_prompts, seed)
-            mean = sum(of_prompts) / len(of_prompts)
-            rows.append({"layer": layer, "lens": name, "kl": mean, "low": low, "high": high, "n": len(of_prompts)})
+            low, high = (float(end[number]) for end in ends[name])
+            kl = float(table[number].double().mean())
+            rows.append({"layer": layer, "lens": name, "kl": kl, "low": low, "high": high, "n": table.shape[1]})
     return rows

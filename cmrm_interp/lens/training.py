@@ -3,7 +3,7 @@
 import os
 import random
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,13 @@ import torch
 from tqdm.auto import tqdm
 
 from cmrm_interp.axes import Tensor
-from cmrm_interp.errors import InputError, MismatchError
+from cmrm_interp.errors import HookPointError, InputError, MismatchError
 from cmrm_interp.inputs import Inputs, PromptInputs, digest
-from cmrm_interp.lens.divergence import Streams, by_prompt, chunks, divergence, report, streams
+from cmrm_interp.lens.divergence import Streams, by_draw, by_prompt, chunks, divergence, report, streams
 from cmrm_interp.lens.tuned import TunedLens
 from cmrm_interp.lens.unembedding import Unembedding
 from cmrm_interp.model import Model
-from cmrm_interp.positions import to_data
+from cmrm_interp.positions import Position, position_mask, to_data
 from cmrm_interp.store import load as load_tensors
 from cmrm_interp.store import save as save_tensors
 
@@ -65,11 +65,17 @@ class Settings:
 
 @dataclass(frozen=True)
 class Split:
-    """Prompts that are learnt from, those that choose, and those that are held out."""
+    """Prompts that are learnt from, those that choose, and those that are held out.
+
+    Attributes:
+        train, choose, hold: the prompts.
+        draws: which prompts of `hold` were drawn together: a text, with its image and without.
+    """
 
     train: Inputs
     choose: Inputs
     hold: Inputs
+    draws: tuple[Hashable, ...]
 
     @classmethod
     def of(cls, model: Model, several: Sequence[Inputs], settings: Settings) -> "Split":
@@ -79,6 +85,7 @@ class Split:
             InputError: inputs without prompts, or too few of them.
         """
         parts: list[list[Any]] = [[], [], []]
+        draws: list[Hashable] = []
         for inputs in several:
             n, order = len(inputs), list(range(len(inputs)))
             # The same for inputs of the same length: a text and the same with an image are not divided.
@@ -88,8 +95,23 @@ class Split:
                 raise InputError(_too_few(inputs, held))
             for part, rows in enumerate((order[held:], order[held // 2 : held], order[: held // 2])):
                 parts[part] += [inputs.prompts[i] for i in rows]
+            draws += [(n, i, inputs.prompts[i].text) for i in order[: held // 2]]
         side = several[0].padding_side
-        return cls(*(model.prepare(part, padding_side=side) for part in parts))
+        train, choose, hold = (model.prepare(part, padding_side=side) for part in parts)
+        return cls(train, choose, hold, tuple(draws))
+
+    def need_tokens(self, positions: Position) -> None:
+        """Refuse parts without a token to look at, before anything is learnt.
+
+        Raises:
+            HookPointError: one of them has none.
+        """
+        for what, part in (("learnt from", self.train), ("chosen by", self.choose), ("held out", self.hold)):
+            if not any(bool(position_mask(positions, batch.tokens).any()) for batch in part.batches(16)):
+                raise HookPointError(
+                    f"none of the {len(part)} prompts that are {what} has a token at positions={positions!r}: give them"
+                    " images, or more of those that have some"
+                )
 
 
 def _too_few(inputs: Inputs, held: int) -> str:
@@ -162,6 +184,7 @@ def fit(
     """Fit translators; see `TunedLens.fit`."""
     settings = Settings.of(how)
     split = Split.of(model, several, settings)
+    split.need_tokens(lens.positions)
     unembed = Unembedding.of(model, split.train)
     # Where the streams are: translators of a large model are too large to be moved at every step.
     progress = Progress(lens.to(model.hf.device), settings)
@@ -184,7 +207,7 @@ def fit(
             f"stopped after {progress.step} of {settings.steps} steps: this is the best so far{on}", stacklevel=3
         )
     best = progress.best.to("cpu")
-    values = fitting.values(split.hold, [_as_it_is, best], best)
+    values = fitting.held([_as_it_is, best], best)
     return replace(
         best, settings={**asdict(settings), "done": progress.step}, report=report(values, best.layers, settings.seed)
     )
@@ -212,11 +235,15 @@ class _Fitting:
                     if path is not None:
                         progress.write(path, header)
 
-    def values(self, inputs: Inputs, lenses: Sequence[Any], lens: TunedLens) -> Tensor:
+    def values(self, inputs: Inputs, lenses: Sequence[Any], lens: TunedLens) -> tuple[Tensor, Tensor]:
         return by_prompt(self.model, self.unembed, inputs, lenses, lens, self.settings.batch_size)
 
+    def held(self, lenses: Sequence[Any], lens: TunedLens) -> Tensor:
+        values, rows = self.values(self.split.hold, lenses, lens)
+        return by_draw(values, [self.split.draws[row] for row in rows.tolist()])
+
     def _check(self, progress: Progress) -> None:
-        progress.keep_better(self.values(self.split.choose, [progress.lens], progress.lens)[0].mean(-1))
+        progress.keep_better(self.values(self.split.choose, [progress.lens], progress.lens)[0][0].mean(-1))
 
     def _step(self, progress: Progress) -> None:
         drawn = self._drawn(progress.step)

@@ -74,8 +74,9 @@ class TunedLens:
 
         Prompts are divided: most are learnt from, some choose the best moment of the training (the start among
         them), some are held out for `table`. The streams are worked out anew for each batch, which costs less than
-        the head's passes over them, so that nothing but the translators and the optimiser's state (three times
-        ``layers x d_model x d_model`` fp32 numbers) is held. Weights are never changed.
+        the head's passes over them, so that beside the model five times ``layers x d_model x d_model`` fp32 numbers
+        are held: the translators, the best so far, gradients, and the optimiser's two moments. Weights are never
+        changed.
 
         Args:
             model: the model.
@@ -142,7 +143,8 @@ class TunedLens:
         Returns:
             For each layer three rows, of ``lens`` "logit", "tuned" and "gain" (logit less tuned, prompt by prompt):
             ``kl`` (nats, mean over prompts of the mean over their tokens), ``low`` and ``high`` (95 % bootstrap
-            interval over prompts), ``n`` (prompts). Empty for a lens that was not fitted.
+            interval over prompts; NaN for one prompt), ``n`` (prompts; the same text at the same place of several
+            inputs counts once). Empty for a lens that was not fitted.
         """
         import pandas as pd
 

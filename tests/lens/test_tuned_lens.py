@@ -77,7 +77,7 @@ def test_divergence_is_scipys():
     model = model_of("gemma2")
     inputs = inputs_of(model, kind="text")
     lens = TunedLens.identity(model, layers=[0, 2])
-    found = by_prompt(model, Unembedding.of(model, inputs), inputs, [lens], lens, 2)[0]
+    found = by_prompt(model, Unembedding.of(model, inputs), inputs, [lens], lens, 2)[0][0]
     read = logit_lens(model, inputs, positions="all", keep_logits=True)
     final = read.logits(-1).double().softmax(-1).numpy()
     for number, layer in enumerate((0, 2)):
@@ -135,6 +135,28 @@ def test_texts_and_their_images_are_not_divided():
         said = [(prompt.text, prompt.image is None) for prompt in one.prompts]
         assert {text for text, bare in said if bare} == {text for text, bare in said if not bare}
     assert [len(one) for one in (split.train, split.choose, split.hold)] == [32, 4, 4]
+
+
+def test_a_text_with_and_without_its_image_is_one_of_n():
+    model = model_of("llava")
+    plain = model.prepare(texts(30))
+    alone, both = (quick(model, some, steps=0) for some in (plain, [plain, plain.with_images(picture())]))
+    assert set(alone.table()["n"]) == set(both.table()["n"]) == {3}
+    pictures = model.prepare(["what is it ?"] * 30, [picture(seed) for seed in range(30)])
+    assert set(quick(model, pictures, steps=0).table()["n"]) == {3}, "one question about several images"
+
+
+def test_one_held_out_prompt_has_no_interval():
+    model = model_of("llava")
+    mixed = model.prepare(texts(20), [picture() if n % 2 else None for n in range(20)])
+    one = quick(model, mixed, steps=0, positions="image", seed=2).table()
+    assert set(one["n"]) == {1}
+    assert one["kl"].notna().all()
+    assert one["low"].isna().all()
+    with pytest.raises(
+        HookPointError, match="none of the 2 prompts that are chosen by has a token at positions='image'"
+    ):
+        quick(model, mixed, positions="image", seed=0)
 
 
 def test_files_hold_all_of_it(fitted, tmp_path):
