@@ -31,7 +31,8 @@ def probe(
     probe which memorises groups does well on it. Selectivity is the accuracy on the labels over those same folds less
     the accuracy of the control.
 
-    Intervals are 95 % bootstraps over groups of the held-out predictions. They say how much the score would vary with
+    Intervals are 95 % percentile bootstraps over groups of the held-out predictions (Wilson's over groups where there
+    is no error, of which a bootstrap makes nothing). They say how much the score would vary with
     other held-out groups, not with other training data; with fewer than about 20 groups they are too narrow.
 
     Args:
