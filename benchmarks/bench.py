@@ -27,7 +27,7 @@ from cmrm_interp.provenance import Provenance
 
 RESULTS = Path(__file__).with_name("results")
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
-SHORT, LONG = Plan(repeats=12, loops=3), Plan(repeats=5, loops=0)
+SHORT, LONG = Plan(repeats=9, loops=2), Plan(repeats=5, loops=0)
 TINY, TRAINED = Plan(repeats=30, loops=5), Plan(repeats=20, loops=5)
 BIG, SMALL = (336, 336), (32, 32)
 

@@ -30,15 +30,16 @@ def measured(ours):
 
 @pytest.fixture(scope="module")
 def found(measured):
-    lens = [group | {"seconds": _as_lens(group)} for group in measured["measured"] if group["task"] == sides.CAPTURE]
+    lens = [_as_lens(group) for group in measured["measured"] if group["task"] == sides.CAPTURE]
     memory = [{"prompts": n, "before MiB": 500.0, "grown MiB": 2.0} for n in (1000, 10000)]
-    imported = {"median": 0.2, "least": 0.1, "most": 0.4, "repeats": 3, "too early": []}
+    imported = {"median": 0.2, "least": 0.1, "most": 0.4, "cpu": 0.15, "repeats": 3, "too early": []}
     theirs = {"versions": {"transformer-lens": "4"}, "measured": lens, "notes": ["a note"]}
     return {"sides": {OURS: measured, LENS: theirs}, "import": imported, "memory": memory}
 
 
 def _as_lens(group):
-    return {PLAIN: group["seconds"][PLAIN], LENS: [4 * s for s in group["seconds"][OURS]]}
+    times = ("seconds", "cpu")
+    return group | {t: {PLAIN: group[t][PLAIN], LENS: [4 * s for s in group[t][OURS]]} for t in times}
 
 
 def test_every_task_is_measured_and_agrees_with_bare_hooks(measured):
@@ -90,7 +91,13 @@ def test_ratios_are_of_rounds():
 
 def test_loops_say_how_many_times_faster_and_targets_are_judged():
     def group(task, **seconds):
-        return {"task": task, "case": f"{results.LLAVA}, 1 prompt", "seconds": seconds, "apart": {OURS: 1e-7}}
+        return {
+            "task": task,
+            "case": f"{results.LLAVA}, 1 prompt",
+            "seconds": seconds,
+            "cpu": seconds,
+            "apart": {OURS: 1e-7},
+        }
 
     sweep = group(sides.SWEEP, **{HOOKS: [30.0, 60.0], OURS: [1.0, 2.0]})
     capture = group(sides.CAPTURE, **{PLAIN: [1.0, 1.0], OURS: [1.04, 1.2]})
@@ -115,7 +122,7 @@ def test_the_page_holds_every_row_and_no_path(found, ours):
     assert "a note; it is measured by the paths of modules." in page
     assert "transformer-lens 4" in page
     assert "10,000 prompts 2 MiB. Constant memory: met" in page
-    assert "adds 0.20 s (0.10-0.40, 3 fresh processes)" in page
+    assert "adds 0.20 s (0.10-0.40 in 3 fresh processes; 0.15 s of processor time)" in page
     assert str(ours.case.folder) not in page
 
 
