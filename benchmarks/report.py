@@ -12,8 +12,9 @@ PAGE = """\
 # Speed and memory
 
 `make bench` measures this package beside plain Hugging Face calls, bare PyTorch hooks, nnsight by hand,
-TransformerLens and pyvene, and makes this page. Every row is a ratio of two times that were taken in turn in one
-process, on the same weights and inputs, so that it hardly depends on the machine; times themselves are not shown.
+TransformerLens and pyvene; with `ARGS="--page docs/benchmarks.md"` it makes this page. Every row is a ratio of two
+times that were taken in turn in one process, on the same weights and inputs, so that it hardly depends on the machine;
+times themselves are not shown.
 
 {rows}
 
