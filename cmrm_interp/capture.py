@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -14,11 +14,12 @@ from cmrm_interp.encoding import Batch, Encoder
 from cmrm_interp.errors import HookPointError, InputError
 from cmrm_interp.families.maps import Point
 from cmrm_interp.hooks import expand, pos_axis
-from cmrm_interp.inputs import Inputs, digest
+from cmrm_interp.inputs import Inputs
 from cmrm_interp.interventions import Intervention
 from cmrm_interp.positions import Position, Tokens, as_selector, position_mask, simple, to_data
 from cmrm_interp.running import BatchSize, each_batch, edits, forward, patch_mask
 from cmrm_interp.shards import Shards
+from cmrm_interp.signature import Signer
 from cmrm_interp.tracing import Network, Visit
 
 
@@ -203,22 +204,12 @@ def _compact(x: Tensor, mask: Bool[Tensor, "batch pos"]) -> Tensor:
 def _header(request: Request, inputs: Inputs) -> dict[str, Any]:
     # Two functions may have one name, so a capture at a function's positions could not be known again.
     to_data(request.positions)
+    sign = Signer()
     return {
         "kind": KIND,
         "hooks": list(request.hooks),
         "positions": repr(request.positions),
-        "interventions": [_signature(i) for i in request.interventions],
+        "interventions": [sign(i) for i in request.interventions],
         "model": request.model,
         "inputs": inputs.fingerprint(),
     }
-
-
-def _signature(value: Any) -> str:
-    # Two interventions that print alike may hold different numbers, so tensors go in by content.
-    if isinstance(value, Tensor):
-        return digest([str(tuple(value.shape)), value.cpu().contiguous().float().numpy().tobytes()])
-    if isinstance(value, Mapping):
-        return digest(part for name, item in value.items() for part in (name, _signature(item)))
-    if is_dataclass(value):
-        return f"{type(value).__name__}({', '.join(_signature(getattr(value, f.name)) for f in fields(value))})"
-    return repr(value)

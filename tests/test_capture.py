@@ -234,6 +234,19 @@ def test_a_folder_with_another_capture_is_refused_and_left(what, change, tmp_pat
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_a_folder_knows_functions_by_what_they_do(tmp_path):
+    """Two functions made alike are one edit, in another process too; the same place in memory says nothing."""
+    model = model_of("llama")
+
+    def scaled(factor):
+        return ci.Hook("blocks.1.hook_resid_post", lambda x, hook: x * factor)
+
+    first = model.capture(inputs_of(model), STREAM, interventions=scaled(2.0), store=tmp_path)
+    assert model.capture(inputs_of(model), STREAM, interventions=scaled(2.0), store=tmp_path) == first
+    with pytest.raises(MismatchError, match="was begun with interventions="):
+        model.capture(inputs_of(model), STREAM, interventions=scaled(3.0), store=tmp_path)
+
+
 def test_a_folder_of_another_model_is_refused(tmp_path):
     model, other = model_of("llama"), fresh("llama", seed=1)
     model.capture(inputs_of(model), STREAM, store=tmp_path)

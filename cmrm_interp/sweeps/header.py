@@ -13,8 +13,8 @@ from cmrm_interp.metrics import Metric
 from cmrm_interp.model import Model
 from cmrm_interp.provenance import Provenance
 from cmrm_interp.records import Scalar
+from cmrm_interp.signature import Signer
 from cmrm_interp.sweeps.plan import Plan
-from cmrm_interp.sweeps.signature import Signer
 
 VERSION = 1
 # What must be equal for a folder to be gone on with, and what it is called in the error.

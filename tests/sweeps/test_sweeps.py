@@ -16,8 +16,8 @@ from cmrm_interp import judges, metrics
 from cmrm_interp.errors import HookPointError, InputError, MismatchError, StoreError
 from cmrm_interp.intervals import wilson
 from cmrm_interp.records import read
+from cmrm_interp.signature import Signer
 from cmrm_interp.sweeps import run as running
-from cmrm_interp.sweeps.signature import Signer
 from tests.support import TEXTS, close, inputs_of, model_of, picture, unchecked, vectors
 
 FEW = ("llava", "qwen2_vl", "gpt2", "gemma3", "paligemma")

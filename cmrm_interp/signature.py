@@ -1,4 +1,4 @@
-"""What an intervention is, as text, as far as it can be known: by which a stored sweep knows its cells again."""
+"""What an intervention is, as text, as far as it can be known: by which folders know their contents again."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
