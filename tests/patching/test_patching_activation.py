@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from support import TEXTS, close, inputs_of, model_of, picture, same, twin_of, unchecked
 
 import cmrm_interp as ci
 from cmrm_interp.patching import activation_patching, align
 from cmrm_interp.patching.grids import Grid, source_of
 from tests.oracles import patching as oracle
+from tests.support import TEXTS, close, inputs_of, model_of, picture, same, twin_of, unchecked
 
 PAIRS = {
     "llava": "text",

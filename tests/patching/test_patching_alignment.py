@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from support import TEXTS, VISION, model_of, picture, unchecked
 
 import cmrm_interp as ci
 from cmrm_interp.patching import align
 from cmrm_interp.patching.matching import Row, match
 from cmrm_interp.patching.spans import SPANS, from_the_end, places, spans
 from tests.oracles import patching as oracle
+from tests.support import TEXTS, VISION, model_of, picture, unchecked
 
 
 def row(text, image=3):

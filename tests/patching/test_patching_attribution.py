@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import pearsonr, spearmanr
-from support import TEXTS, close, inputs_of, model_of, network, picture, twin_of, unchecked
 
 import cmrm_interp as ci
 from cmrm_interp.metrics import named
@@ -15,6 +14,7 @@ from cmrm_interp.patching.gradients import slopes
 from cmrm_interp.patching.grids import Grid, source_of
 from cmrm_interp.patching.runs import measured, paired
 from tests.oracles import patching as oracle
+from tests.support import TEXTS, close, inputs_of, model_of, network, picture, twin_of, unchecked
 
 
 def metric(logits):

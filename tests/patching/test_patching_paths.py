@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from support import TEXTS, close, model_of, picture, twin_of, unchecked
 
 import cmrm_interp as ci
 from cmrm_interp.patching import path_patching
 from tests.oracles import patching as oracle
+from tests.support import TEXTS, close, model_of, picture, twin_of, unchecked
 
 OTHER = ["what is in the cake ?", "tell me about dogs and dogs please you are kind", "how do i make a picture ?"]
 
