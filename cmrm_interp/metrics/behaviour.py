@@ -108,7 +108,7 @@ def perplexity(positions: Position = "text") -> Perplexity:
     Args:
         positions: which tokens are predicted: ``"text"`` (all but image tokens, the chat template's included),
             ``"user"``, ... For a given answer put it behind its request into `Prompt.history`, with any text as the
-            prompt, and use ``"assistant"``. Interventions at ``"last"`` then act behind that answer and change nothing of
-            it: perplexity of a given answer measures interventions at other tokens (``"all"``, ``"user"``, ...) only.
+            prompt, and use ``"assistant"``. Interventions at ``"last"`` then act behind that answer and change
+            nothing of it: this perplexity measures interventions at other tokens (``"all"``, ``"user"``, ...) only.
     """
     return Perplexity(positions)
