@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from cmrm_interp.arguments import check_arguments
 from cmrm_interp.attention.measuring import Watch, layers_with_pattern, watched
 from cmrm_interp.axes import Bool, Float, Int, Tensor
 from cmrm_interp.encoding import Batch
@@ -104,9 +105,7 @@ def attention_to(
         InputError: an argument that there is not.
         ModelError: the model was not loaded with eager attention, or gives NaN.
     """
-    unknown = sorted(how.keys() - _HOW)
-    if unknown:
-        raise InputError(f"attention_to has no argument {unknown[0]!r}: use keys, queries, layers, {', '.join(_HOW)}")
+    check_arguments("attention_to", how, ("keys", "queries", "layers", *_HOW))
     for position in (queries, keys):
         check_position(position)
     numbers = layers_with_pattern(model, layers, (queries, keys))

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, TypedDict, Unpack
 
+from cmrm_interp.arguments import check_arguments
 from cmrm_interp.errors import InputError
 from cmrm_interp.inputs import Inputs
 from cmrm_interp.interventions import Knockout
@@ -54,9 +55,7 @@ def knockout_sweep(
         HookPointError: a position or head that there is not, or a model whose attention cannot be cut.
         ModelError: the model was not loaded with eager attention.
     """
-    unknown = sorted(options.keys() - Options.__annotations__.keys())
-    if unknown:
-        raise InputError(f"knockout_sweep has no argument {unknown[0]!r}: use {', '.join(Options.__annotations__)}")
+    check_arguments("knockout_sweep", options, Options.__annotations__)
     if isinstance(window, bool) or not isinstance(window, int) or not 1 <= window <= model.n_layers:
         raise InputError(f"window={window!r}: give a number of layers, 1 to {model.n_layers}")
     metric, heads = options.get("metric"), options.get("heads")

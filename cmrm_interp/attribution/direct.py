@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from cmrm_interp.after_head import check_before_head
+from cmrm_interp.arguments import check_arguments
 from cmrm_interp.attribution.parts import Part, Reader
 from cmrm_interp.attribution.result import Attribution
 from cmrm_interp.attribution.sources import IMAGE_AND_TEXT, REST, SplitZ, check_split
@@ -67,11 +68,7 @@ def direct_logit_attribution(
         raise InputError(f"by={by!r}: use {', '.join(map(repr, get_args(By)))}")
     if isinstance(model.network, RemoteNetwork):
         raise ModelError("attribution needs the model's weights here, and this model runs elsewhere")
-    unknown = sorted(how.keys() - _HOW)
-    if unknown:
-        raise InputError(
-            f"direct_logit_attribution has no argument {unknown[0]!r}: use tokens, by, positions, {', '.join(_HOW)}"
-        )
+    check_arguments("direct_logit_attribution", how, ("tokens", "by", "positions", *_HOW))
     work = _Work.of(model, inputs, (tokens, by, positions), **how)
     batches = list(work.run(inputs))
     values, logits, has = (torch.cat([batch[name] for batch in batches]) for name in ("values", "logits", "has"))

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from cmrm_interp.after_head import check_before_head
+from cmrm_interp.arguments import check_arguments
 from cmrm_interp.axes import Int, Tensor
 from cmrm_interp.encoding import Batch
 from cmrm_interp.errors import InputError, ModelError
@@ -139,10 +140,5 @@ class _Visit:
 
 
 def _known(how: Mapping[str, Any]) -> Mapping[str, Any]:
-    names = list(_Reading.__dataclass_fields__)
-    for name in how:
-        if name not in names:
-            raise InputError(
-                f"logit_lens has no argument {name!r}: there are layers, positions, tokens, k, {', '.join(names)}"
-            )
+    check_arguments("logit_lens", how, ("layers", "positions", "tokens", "k", *_Reading.__dataclass_fields__))
     return how

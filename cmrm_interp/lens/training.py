@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
+from cmrm_interp.arguments import check_arguments
 from cmrm_interp.axes import Tensor
 from cmrm_interp.errors import HookPointError, InputError, MismatchError
 from cmrm_interp.inputs import Inputs, PromptInputs, digest
@@ -56,10 +57,7 @@ class Settings:
         Raises:
             InputError: a name that is none.
         """
-        names = list(cls.__dataclass_fields__)
-        unknown = [name for name in how if name not in names]
-        if unknown:
-            raise InputError(f"TunedLens.fit has no argument {unknown[0]!r}: there are {', '.join(names)}")
+        check_arguments("TunedLens.fit", how, cls.__dataclass_fields__)
         return cls(**how)
 
 

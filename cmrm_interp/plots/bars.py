@@ -46,7 +46,7 @@ def rates(
         axes.set(ylim=(0, 104), ylabel=ylabel, xlabel="")
         axes.yaxis.grid(True)
         style.head(axes, title, style.caption(frame))
-        figure.legend(loc="outside lower center", ncols=min(len(kinds), 4))
+        style.legend(figure, *axes.get_legend_handles_labels())
     return figure
 
 

@@ -50,5 +50,5 @@ def lines(
         style.whole_ticks(axes, frame[x])
         style.head(axes, "", style.caption(frame) if len(drawn) == 2 else "")
         if hue:
-            figure.legend(loc="outside lower center", ncols=min(len(kinds), 4), title=labels.get(hue))
+            style.legend(figure, *axes.get_legend_handles_labels(), title=labels.get(hue, ""))
     return figure

@@ -251,9 +251,7 @@ def _legend(figure: "Figure", axes: "Axes", look: Look, hue: str | None) -> None
     if look.baseline not in labels:
         # Every kind has a baseline in its own colour.
         handles, labels = [*handles, Line2D([], [], color="black", **_DASHED)], [*labels, look.baseline]
-    fitting = int(figure.get_figwidth() / (0.05 * max(map(len, labels)) + 0.45))
-    columns = max(1, min(len(handles), 4, fitting))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, title=look.name(hue) if hue else None)
+    style.legend(figure, handles, labels, look.name(hue) if hue else "")
 
 
 def _told(column: Any) -> Any:

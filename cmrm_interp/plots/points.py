@@ -49,5 +49,5 @@ def scatter(
         axes.set(xlabel=labels.get(x, x), ylabel=labels.get(y, y))
         style.head(axes, title, "" if hue else f"n = {len(frame)}")
         if hue:
-            figure.legend(loc="outside lower center", ncols=min(len(kinds), 2))
+            style.legend(figure, *axes.get_legend_handles_labels())
     return figure

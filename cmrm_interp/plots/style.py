@@ -109,6 +109,20 @@ def whole_ticks(axes: "Axes", values: Any) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
+def legend(figure: "Figure", handles: Sequence[Any], labels: Sequence[str], title: str = "") -> None:
+    """A legend under a figure, in as many columns as its width holds.
+
+    Args:
+        figure: to be given it.
+        handles: what was drawn.
+        labels: their names.
+        title: what the kinds are.
+    """
+    fitting = int(figure.get_figwidth() / (0.05 * max(map(len, labels)) + 0.45))
+    columns = max(1, min(len(handles), 4, fitting))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, title=title or None)
+
+
 def caption(frame: Any) -> str:
     """How many items stand behind each row of a table with intervals."""
     n = counts(frame)

@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any, Literal, TypedDict, Unpack
 
 from cmrm_interp.activations import Activations
+from cmrm_interp.arguments import check_arguments
 from cmrm_interp.directions import Directions
 from cmrm_interp.errors import HookPointError, InputError
 from cmrm_interp.hooks import check_layers, layer_of
@@ -71,9 +72,7 @@ def ablation_sweep(
         InputError: no such unit or kind, or a reference or directions that are missing.
         HookPointError: a layer or head that there is not, or a model without such a part.
     """
-    unknown = sorted(options.keys() - Options.__annotations__.keys())
-    if unknown:
-        raise InputError(f"ablation_sweep has no argument {unknown[0]!r}: use {', '.join(Options.__annotations__)}")
+    check_arguments("ablation_sweep", options, Options.__annotations__)
     if kind not in ("zero", "mean", "resample"):
         raise InputError(f"no ablation {kind!r}: use zero, mean or resample")
     making = _of_directions if unit == "direction" else _of_unit

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+from cmrm_interp.arguments import check_arguments
 from cmrm_interp.errors import InputError
 from cmrm_interp.inputs import Inputs
 from cmrm_interp.metrics import Metric, Metrics, named
@@ -66,9 +67,7 @@ def sweep(
         HookPointError: a hook point that there is not, in any cell; nothing has been run then.
         MismatchError: the folder holds another sweep, or inputs differ in number.
     """
-    unknown = sorted(options.keys() - Options.__annotations__.keys())
-    if unknown:
-        raise InputError(f"sweep has no argument {unknown[0]!r}: use store= and batch_size=")
+    check_arguments("sweep", options, Options.__annotations__)
     metrics, plan = named(metric), planned(model, inputs, Grid.of(over), intervention)
     _need_words(model, metrics)
     store = options.get("store")

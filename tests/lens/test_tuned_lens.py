@@ -230,7 +230,7 @@ def test_lenses_of_other_models_and_layers_are_refused(fitted):
 @pytest.mark.parametrize(
     ("how", "error", "message"),
     [
-        ({"stepps": 3}, InputError, "TunedLens.fit has no argument 'stepps': there are steps, lr"),
+        ({"stepps": 3}, InputError, "TunedLens.fit has no argument 'stepps': use steps, lr"),
         ({"steps": -1}, InputError, "steps=-1, batch_size=8, checks=3: give positive numbers"),
         ({"lr": 0.0}, InputError, "lr=0.0, weight_decay=0.001: give positive numbers"),
         ({"holdout": 1.0}, InputError, "holdout=1.0: give a share of the prompts"),

@@ -349,7 +349,7 @@ def test_grids_that_cannot_be_are_refused(model, inputs):
         sweep({"layer": [0]}, given=lambda image: inputs)
     with pytest.raises(MismatchError, match="3 prompts at size=3 and 2 at size=2: cells are compared prompt by prompt"):
         sweep({"size": [3, 2]}, lambda size: [], given=lambda size: model.prepare(TEXTS[:size]))
-    with pytest.raises(InputError, match="sweep has no argument 'stor': use store= and batch_size="):
+    with pytest.raises(InputError, match="sweep has no argument 'stor': use store, batch_size"):
         sweep({"layer": [0]}, stor="x")
     with pytest.raises(InputError, match=r"int is no intervention: .* \(in the cell layer=0\)"):
         sweep({"layer": [0]}, lambda layer: [layer])

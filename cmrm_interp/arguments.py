@@ -1,0 +1,22 @@
+"""Arguments by name that a call passes on."""
+
+from collections.abc import Iterable
+
+from cmrm_interp.errors import InputError
+
+
+def check_arguments(call: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse arguments that a call does not have.
+
+    Args:
+        call: its name.
+        given: names of the arguments that it was given.
+        known: names of those that it has.
+
+    Raises:
+        InputError: the first that it does not have.
+    """
+    names = list(known)
+    for name in given:
+        if name not in names:
+            raise InputError(f"{call} has no argument {name!r}: use {', '.join(names)}")
