@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from accelerate.utils import align_module_device
 
 from cmrm_interp.activations import Activations
 from cmrm_interp.axes import Float, Int, Tensor
@@ -375,6 +374,8 @@ def _hash_weights(family: str, hf: Any) -> str:
 
 
 def _brought_back(hf: Any, name: str) -> Tensor:
+    from accelerate.utils import align_module_device
+
     # accelerate keeps weights that are offloaded elsewhere, and puts them in their places for as long as it is asked.
     path, _, own = name.rpartition(".")
     module = hf.get_submodule(path)

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 from typing import Any, Literal, TypeVar
 
 import torch
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from tqdm.auto import tqdm
 
 from cmrm_interp.axes import Int, Tensor
@@ -49,6 +48,8 @@ def fitting(inputs: Inputs, size: BatchSize, run: Callable[[Batch], T], start: i
     Raises:
         InputError: a size that is not a positive number.
     """
+    from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+
     if size != "auto" and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
         raise InputError(f"batch_size={size!r}: give a positive number of rows, or 'auto'")
     n = FIRST_TRY if size == "auto" else size

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from accelerate.utils import align_module_device
 
 from cmrm_interp.after_head import AfterHead
 from cmrm_interp.axes import Float, Tensor
@@ -68,6 +67,8 @@ class Unembedding:
 
 
 def _call(module: Any, x: Tensor) -> Tensor:
+    from accelerate.utils import align_module_device
+
     # The class's forward: that of the instance belongs to whoever watches the model run.
     with align_module_device(module):
         return type(module).forward(module, x.to(next(module.parameters()).device))

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
-
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -20,6 +18,8 @@ def in_chunks(
         most: what a chunk may cost; an item that costs more is run alone.
         run: runs one chunk, and gives all of its results.
     """
+    from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+
     done = 0
     while done < len(items):
         n = _how_many(costs[done:], most)

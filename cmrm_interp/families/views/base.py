@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from accelerate.utils import align_module_device
 from transformers.utils.generic import ModelOutput
 
 from cmrm_interp.axes import Tensor
@@ -47,6 +46,8 @@ class Frame:
             return torch.tensor(found)
         if found is None or found.device.type != "meta":
             return found
+        from accelerate.utils import align_module_device
+
         with align_module_device(owner):
             return getattr(owner, name).detach()
 
