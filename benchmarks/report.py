@@ -16,11 +16,17 @@ TransformerLens and pyvene; with `ARGS="--page docs/benchmarks.md"` it makes thi
 times that were taken in turn in one process, on the same weights and inputs, so that it hardly depends on the machine;
 times themselves are not shown.
 
-{rows}
+## Targets
+
+{targets}
 
 {import_}
 
 {memory}
+
+## Every row
+
+{rows}
 
 ## What was compared
 
@@ -50,6 +56,7 @@ times themselves are not shown.
 def page(found: dict[str, Any]) -> str:
     """The page, as Markdown."""
     return PAGE.format(
+        targets=table(row for row in rows(found) if row.target is not None),
         rows=table(rows(found)),
         import_=import_words(found["import"]),
         memory=memory_words(found["memory"]),
@@ -97,7 +104,7 @@ def memory_words(found: list[dict[str, float]]) -> str:
 
 def _notes(found: dict[str, Any]) -> str:
     notes = [note for side in found["sides"].values() for note in side.get("notes", ())]
-    return "".join(f"- {note}; it is measured by the paths of modules.\n" for note in notes)
+    return "".join(f"{note}; it is measured by the paths of modules.\n" for note in notes)
 
 
 def _versions(found: dict[str, Any]) -> str:
