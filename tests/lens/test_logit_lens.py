@@ -219,7 +219,7 @@ def test_encodings_can_be_read_without_a_tokenizer():
         ({"tokens": "cats dogs"}, InputError, r"'cats dogs' is 2 tokens \('cats', 'dogs'\)"),
         ({"tokens": [99_999]}, InputError, "no token 99999: ids of this vocabulary are 0 to"),
         ({"positions": "imagge"}, HookPointError, "no position 'imagge'"),
-        ({"lense": None}, InputError, "no argument 'lense': there are layers, positions, tokens, k, lens"),
+        ({"lense": None}, InputError, "no argument 'lense': use layers, positions, tokens, k, lens"),
     ],
 )
 def test_what_cannot_be_asked_is_said(how, error, message):
