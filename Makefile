@@ -17,7 +17,7 @@ install: $(STAMP) ## make the virtual environment ($(VENV)) and install everythi
 $(STAMP): constraints.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "No python3.11 found; install Python 3.11 or pass PYTHON=/path/to/python." >&2; exit 1; }
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
-	$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[dev,docs,notebooks,eval,ray]"
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[dev,docs,notebooks,eval,finetune,ray]"
 	@touch $@
 
 demo: $(STAMP) ## CMRM on the shipped model organism: table, report, figures

@@ -8,6 +8,7 @@ from cmrm_interp.attention import attention_map, attention_to, knockout_sweep
 from cmrm_interp.attribution import direct_logit_attribution
 from cmrm_interp.bake import bake, whole_stream
 from cmrm_interp.choose import Budget, Choice, choose
+from cmrm_interp.datasets.anchors import Anchors
 from cmrm_interp.directions import Directions, cosine, random_like
 from cmrm_interp.estimators import difference, mean_diff, principal_direction, project, reject
 from cmrm_interp.evaluation import Report, evaluate
@@ -16,6 +17,7 @@ from cmrm_interp.inputs import Inputs
 from cmrm_interp.interventions import (
     Ablate,
     Add,
+    ByRow,
     Clamp,
     CosineAbove,
     DotAbove,
@@ -43,7 +45,9 @@ __all__ = [
     "Ablate",
     "Activations",
     "Add",
+    "Anchors",
     "Budget",
+    "ByRow",
     "Choice",
     "Clamp",
     "CosineAbove",

@@ -1,17 +1,15 @@
 """Candidates: a recipe with every combination of some settings, fitted as rarely as can be."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cmrm_interp.errors import InputError
 from cmrm_interp.model import Model
 from cmrm_interp.recipes import Recipe
-from cmrm_interp.recipes.base import Anchors
+from cmrm_interp.recipes.base import AnchorPrompts
 from cmrm_interp.records import Scalar
 from cmrm_interp.sweeps.grid import Grid
-
-_FOUND = frozenset({"model", "shift", "anchors", "chosen_on"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +47,7 @@ def grid_of(over: Mapping[str, Any]) -> Grid:
     return Grid.of({name: _labelled(values) for name, values in over.items()})
 
 
-def candidates(model: Model, recipe: Recipe, grid: Grid, anchors: Anchors = ()) -> list[Candidate]:
+def candidates(model: Model, recipe: Recipe, grid: Grid, anchors: AnchorPrompts = ()) -> list[Candidate]:
     """Every candidate of a grid, in its order.
 
     A fit is shared by all candidates that differ in nothing but settings that it does not read (`Recipe.applied`).
@@ -86,7 +84,7 @@ def candidates(model: Model, recipe: Recipe, grid: Grid, anchors: Anchors = ()) 
 
 
 def _check_names(recipe: Recipe, grid: Grid) -> None:
-    known = [field.name for field in fields(recipe) if field.name not in _FOUND]  # type: ignore[arg-type]
+    known = recipe.settings()
     for name in grid.names:
         if name not in known:
             raise InputError(f"{type(recipe).__name__} has no setting {name!r} to choose: there are {', '.join(known)}")

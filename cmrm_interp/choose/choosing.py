@@ -20,7 +20,7 @@ from cmrm_interp.judges import ByText, Judge, TextJudge, as_judge, by_substrings
 from cmrm_interp.model import Model
 from cmrm_interp.provenance import Provenance
 from cmrm_interp.recipes import Recipe, refuse_anchors
-from cmrm_interp.recipes.base import Anchors
+from cmrm_interp.recipes.base import AnchorPrompts
 from cmrm_interp.signature import Signer
 from cmrm_interp.specs import slug
 from cmrm_interp.store import PathLike, write_whole
@@ -44,7 +44,7 @@ class Options:
     """
 
     judge: Judge | TextJudge = by_substrings
-    anchors: Anchors = ()
+    anchors: AnchorPrompts = ()
     split: str | None = None
     out: PathLike | None = None
 

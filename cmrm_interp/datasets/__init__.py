@@ -1,5 +1,6 @@
 """Data: suites of prompts from benchmarks' files and from the synthetic world of the model organism."""
 
+from cmrm_interp.datasets.anchors import Anchors
 from cmrm_interp.datasets.loaders.paper import PaperData, paper_data
 from cmrm_interp.datasets.loading import load_suite
 from cmrm_interp.datasets.manifest import Benchmark
@@ -10,6 +11,7 @@ from cmrm_interp.datasets.suites import Suite, organism_anchors, organism_suites
 
 __all__ = [
     "FRACTIONS",
+    "Anchors",
     "Benchmark",
     "Item",
     "Loaded",

@@ -7,10 +7,12 @@ from typing import Any, Literal
 from PIL import Image
 
 from cmrm_interp.datasets import synthetic
+from cmrm_interp.datasets.anchors import Anchors
 from cmrm_interp.errors import InputError
 from cmrm_interp.images import meaningless
 from cmrm_interp.prompts import Prompt
 
+PICTURES = 5000
 SuiteKind = Literal["harmful", "benign", "questions", "graded"]
 
 
@@ -106,11 +108,19 @@ def organism_suites(
     return {suite.name: suite for suite in suites}
 
 
-def organism_anchors(n: int = 240, seed: int = 0) -> list[Prompt]:
-    """Anchors of the organism's world: training requests, half harmful and half benign, as text."""
-    harmful = synthetic.requests("harmful", "train", n // 2, seed)
-    benign = synthetic.requests("benign", "train", n - n // 2, seed)
-    return [Prompt(request.text) for request in (*harmful, *benign)]
+def organism_anchors(n: int = 240, seed: int = 0, images: bool = False) -> Anchors:
+    """Anchors of the organism's world: training requests, half harmful and half harmless.
+
+    Args:
+        n: of both classes together.
+        seed: of the draw.
+        images: whether each has a picture of the world, or none has.
+    """
+    kinds: tuple[tuple[Literal["harmful", "benign"], int], ...] = (("harmful", n // 2), ("benign", n - n // 2))
+    harmful, harmless = ([r.text for r in synthetic.requests(kind, "train", size, seed)] for kind, size in kinds)
+    anchors = Anchors(harmful, harmless)
+    # Pictures of their own: no suite draws its scenes from this seed.
+    return anchors.with_images([s.image for s in synthetic.scenes(n, seed + PICTURES)]) if images else anchors
 
 
 def _image(condition: str, picture: Image.Image, row: int) -> Image.Image | None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,12 @@ from cmrm_interp.errors import InputError, ModelError
 from cmrm_interp.evaluation.anchors import Anchors, anchors_of
 from cmrm_interp.families.load import organism_folder
 from cmrm_interp.model import Model, load
-from cmrm_interp.recipes import CMRM, CaptionInstead, OtherModel, Recipe, TextOnly
+from cmrm_interp.recipes import CMRM, RECIPES, CaptionInstead, OtherModel, Recipe, TextOnly
 from cmrm_interp.specs import Spec, slug
 
 Maker = Callable[["Bench", Mapping[str, Any]], Recipe | None]
 DEFENCES: dict[str, Maker] = {}
 """Makers of fitted recipes by name: functions of a `Bench` and of the settings in the spec."""
-
-_FOUND = frozenset({"shift", "model", "anchors", "chosen_on"})
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def defence(spec: str | Spec, model: Model, anchors: Anchors = None) -> Recipe |
     """A fitted recipe from a spec, or None for the bare model.
 
     Args:
-        spec: a name of ``DEFENCES`` with its settings, or the path of a saved recipe.
+        spec: a name of ``DEFENCES`` or of a registered recipe with its settings, or the path of a saved recipe.
         model: what it defends.
         anchors: prompts to fit on; a file of them (see `anchors_of`); None for the organism's own.
 
@@ -78,8 +76,11 @@ def defence(spec: str | Spec, model: Model, anchors: Anchors = None) -> Recipe |
         MismatchError: a saved recipe that was fitted on another model.
     """
     asked = Spec.parse(spec) if isinstance(spec, str) else spec
+    bench = Bench(model, anchors)
     if asked.name in DEFENCES:
-        return DEFENCES[asked.name](Bench(model, anchors), asked.settings)
+        return DEFENCES[asked.name](bench, asked.settings)
+    if asked.name in RECIPES:
+        return _registered(bench, RECIPES[asked.name], asked.settings)
     recipe = _saved(asked)
     recipe.check_model(model)
     return recipe
@@ -92,10 +93,11 @@ def check_defence(spec: str | Spec) -> None:
         InputError: no such defence or file.
     """
     asked = Spec.parse(spec) if isinstance(spec, str) else spec
-    if asked.name not in DEFENCES and not Path(asked.name).is_file():
-        hint = did_you_mean(asked.name, DEFENCES)
+    known = {*DEFENCES, *RECIPES}
+    if asked.name not in known and not Path(asked.name).is_file():
+        hint = did_you_mean(asked.name, known)
         raise InputError(
-            f"no defence {asked.name!r}: {hint}there are {', '.join(sorted(DEFENCES))}, and files of saved recipes"
+            f"no defence {asked.name!r}: {hint}there are {', '.join(sorted(known))}, and files of saved recipes"
         )
 
 
@@ -131,7 +133,7 @@ def _cmrm(bench: Bench, settings: Mapping[str, Any]) -> CMRM:
 def _cmrm_sample(bench: Bench, settings: Mapping[str, Any]) -> CMRM:
     own = settings or bench.chosen.get("variants", {}).get("sample level", {})
     # The name says the level.
-    check_arguments("cmrm-sample", settings, tuple(name for name in _settings_of(CMRM) if name != "level"))
+    check_arguments("cmrm-sample", settings, tuple(name for name in CMRM.settings() if name != "level"))
     return CMRM(**{**own, "level": "sample"}).fit(bench.model)
 
 
@@ -146,7 +148,7 @@ def _random_vector(bench: Bench, settings: Mapping[str, Any]) -> CMRM:
 def _caption(bench: Bench, settings: Mapping[str, Any]) -> CaptionInstead:
     # The organism knows few words, and this is how it was taught to describe.
     own = {"question": "describe the image .", "max_new_tokens": 24} if is_organism(bench.model.name) else {}
-    check_arguments("caption", settings, _settings_of(CaptionInstead))
+    check_arguments("caption", settings, CaptionInstead.settings())
     return CaptionInstead(**{**own, **settings}).fit(bench.model)
 
 
@@ -168,13 +170,22 @@ def _backbone(bench: Bench, settings: Mapping[str, Any]) -> OtherModel:
     return OtherModel(load(settings.get("model", str(beside)))).fit(bench.model)
 
 
+def _registered(bench: Bench, kind: type[Recipe], settings: Mapping[str, Any]) -> Recipe:
+    """A registered recipe with the settings of the spec, over those that were chosen for the model."""
+    card = kind.card
+    assert card is not None
+    check_arguments(card.name, settings, kind.settings())
+    recipe = kind(**{**bench.chosen.get(card.name, {}), **settings})
+    return recipe.fit(bench.model, () if card.wants == "none" else bench.anchors)
+
+
 def _settled(bench: Bench, settings: Mapping[str, Any], name: str) -> CMRM:
     """A CMRM with the settings of the spec, of a named variant, or those that were chosen for the model."""
     if "variant" in settings:
         own = {**_variant(bench, str(settings["variant"])), **{n: v for n, v in settings.items() if n != "variant"}}
     else:
         own = settings or bench.chosen.get("cmrm", {})
-    check_arguments(name, own, (*_settings_of(CMRM), "variant"))
+    check_arguments(name, own, (*CMRM.settings(), "variant"))
     return CMRM(**own)
 
 
@@ -185,10 +196,6 @@ def _variant(bench: Bench, name: str) -> Mapping[str, Any]:
         there = ", ".join(found) or "none, since no settings were chosen for this model"
         raise InputError(f"{bench.model.name} has no variant {name!r} of CMRM: there are {there}")
     return found[slug(name)]
-
-
-def _settings_of(kind: type[Recipe]) -> tuple[str, ...]:
-    return tuple(part.name for part in fields(kind) if part.name not in _FOUND)  # type: ignore[arg-type]
 
 
 def _saved(asked: Spec) -> Recipe:

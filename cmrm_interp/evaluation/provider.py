@@ -280,8 +280,12 @@ def _written(recipe: Recipe | None, folder: Path | None) -> str:
         return f"{name} (not saved)"
     described = json.dumps(about_recipe(recipe), sort_keys=True)
     path = folder / f"{name}-{hashlib.sha256(described.encode()).hexdigest()[:12]}.safetensors"
-    if not path.exists():
+    if path.exists():
+        return str(path)
+    try:
         recipe.save(path)
+    except InputError:  # it holds what no file can
+        return f"{name} (not saved)"
     return str(path)
 
 

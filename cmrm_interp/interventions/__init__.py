@@ -6,7 +6,7 @@ order given at each hook point. With zero strength the result is bit-equal to no
 """
 
 from cmrm_interp.interventions.base import Chosen, Intervention, Step
-from cmrm_interp.interventions.gates import CosineAbove, DotAbove, Gate, HasImage
+from cmrm_interp.interventions.gates import ByRow, CosineAbove, DotAbove, Gate, HasImage
 from cmrm_interp.interventions.hook import Hook
 from cmrm_interp.interventions.knockout import Knockout
 from cmrm_interp.interventions.replacing import Ablate, Patch, Skip
@@ -16,6 +16,7 @@ from cmrm_interp.interventions.units import Units
 __all__ = [
     "Ablate",
     "Add",
+    "ByRow",
     "Chosen",
     "Clamp",
     "CosineAbove",

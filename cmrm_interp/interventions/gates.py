@@ -9,7 +9,7 @@ import torch
 
 from cmrm_interp.axes import Bool, Float, Tensor
 from cmrm_interp.directions import Directions
-from cmrm_interp.errors import InputError
+from cmrm_interp.errors import InputError, MismatchError
 from cmrm_interp.interventions.base import Chosen, Intervention
 from cmrm_interp.positions import Position
 
@@ -91,6 +91,26 @@ class DotAbove:
     def __call__(self, x: Float[Tensor, "n d_model"], chosen: Chosen) -> Bool[Tensor, " n"]:
         """Whether ``x . v > threshold``."""
         return x.float() @ self.directions[chosen.hook].to(x.device).float() > self.threshold
+
+
+@dataclass(frozen=True, eq=False)
+class ByRow:
+    """Condition: what was decided for each prompt before, whatever the activation is.
+
+    For methods that decide once, at another place than they act at (CAST, arXiv 2409.05907).
+
+    Attributes:
+        weights: one a row of the inputs: booleans, or numbers from 0 to 1 that blend the edit in.
+    """
+
+    weights: Bool[Tensor, " batch"] | Float[Tensor, " batch"]
+
+    def __call__(self, x: Float[Tensor, "n *shape"], chosen: Chosen) -> Tensor:
+        """The weight of each token's prompt."""
+        last = int(chosen.rows.max())
+        if last >= self.weights.shape[0]:
+            raise MismatchError(f"weights for {self.weights.shape[0]} rows, but the run has row {last}")
+        return self.weights[chosen.rows.to(self.weights.device)]
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,11 @@ generated one (`steps="prefill"` stops after the prompt), with a blank white ima
 The paper prints its sign in two ways; only "towards text" makes sense, and that is what is done.
 """
 
-import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
-import numpy as np
-import torch
 from PIL import Image
 
 from cmrm_interp.directions import Directions, random_like
@@ -36,15 +32,25 @@ from cmrm_interp.interventions import Gate, HasImage, Intervention, Subtract
 from cmrm_interp.model import Model
 from cmrm_interp.prompts import Images, ImageSource, Prompt
 from cmrm_interp.recipes.anchors import marks
-from cmrm_interp.recipes.base import KIND, Anchors, Recipe, prompts_of
-from cmrm_interp.store import load as load_tensors
-from cmrm_interp.store import save as save_tensors
+from cmrm_interp.recipes.base import AnchorPrompts, Recipe, found, need_vision, prompts_of
+from cmrm_interp.recipes.card import Card, registered
 
 HOOKS = "blocks.*.hook_resid_post"
 # Where an anchor has no image of its own, the blank one has the size that LLaVA-1.5 sees.
 NATIVE = (336, 336)
 
 
+@registered(
+    Card(
+        name="cmrm",
+        title="CMRM",
+        paper="Liu et al., Findings of ACL 2025",
+        arxiv="2410.09047",
+        claim="subtracts the shift that a meaningless image causes at the last token of every block",
+        wants="any",
+        sure="equations second-hand; the sources leave choices open, which are arguments",
+    )
+)
 @dataclass(frozen=True, eq=False)
 class CMRM(Recipe):
     """CMRM at the dataset or the sample level; see the module's text for the choices.
@@ -59,14 +65,9 @@ class CMRM(Recipe):
         layers: at which it acts; None for every one.
         seed: of random meaningless images.
         shift: what `fit` found.
-        model: fingerprint of the model it was fitted on.
-        chosen_on: how its settings were chosen (split, suites, budget, grid), as `cmrm_interp.choose` leaves it; gone
-            once one of them is changed.
-        anchors: hashes of the prompts it was fitted on.
     """
 
     applied: ClassVar[frozenset[str]] = frozenset({"alpha", "application", "steps", "layers"})
-    savable: ClassVar[bool] = True
 
     level: Literal["dataset", "sample"] = "dataset"
     alpha: float = 1.0
@@ -76,10 +77,7 @@ class CMRM(Recipe):
     steps: Literal["all", "prefill"] = "all"
     layers: int | Iterable[int] | None = None
     seed: int = 0
-    shift: Directions | None = None
-    model: str | None = None
-    chosen_on: Mapping[str, Any] | None = None
-    anchors: tuple[str, ...] = ()
+    shift: Directions | None = found()
 
     def __post_init__(self) -> None:
         """Refuse choices that there are not."""
@@ -97,11 +95,9 @@ class CMRM(Recipe):
         if self.layers is not None:
             chosen = (self.layers,) if isinstance(self.layers, int) else tuple(self.layers)
             object.__setattr__(self, "layers", chosen)
-        settings = self.chosen_on["settings"] if self.chosen_on else {}
-        if any(json.dumps(getattr(self, n), default=repr) != json.dumps(value) for n, value in settings.items()):
-            object.__setattr__(self, "chosen_on", None)
+        super().__post_init__()
 
-    def fit(self, model: Model, anchors: Anchors = ()) -> Self:
+    def fit(self, model: Model, anchors: AnchorPrompts = ()) -> Self:
         """Find the shift of the dataset level; the sample level needs no anchors and only notes the model.
 
         Args:
@@ -111,8 +107,10 @@ class CMRM(Recipe):
 
         Raises:
             InputError: no anchors at the dataset level.
+            ModelError: a model that takes text alone.
             ImageError: a meaningless image that needs a real one, for anchors without.
         """
+        need_vision(model, self)
         if self.level == "sample":
             return replace(self, shift=None, model=model.fingerprint, anchors=())
         prompts = prompts_of(anchors)
@@ -154,38 +152,6 @@ class CMRM(Recipe):
             raise InputError("the random control needs a recipe fitted at the dataset level")
         return replace(self, shift=random_like(self.shift, seed))
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write recipe and shift to one safetensors file, whole or not at all.
-
-        Raises:
-            StoreError: the disk is full or the folder cannot be written.
-        """
-        shift = self.shift
-        header = {name: value for name, value in self._settings().items() if name not in ("shift", "image")}
-        tensors = {} if shift is None else dict(shift.tensors)
-        tensors[_IMAGE], header["image"] = self._stored_image()
-        about = {} if shift is None else {"method": shift.method, "hooks": list(shift.tensors)}
-        save_tensors(path, tensors, {"kind": KIND, "recipe": "CMRM", "settings": json.dumps(header), **about})
-
-    @classmethod
-    def read(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what `save` wrote; the recipe remembers the model and the anchors it was fitted on.
-
-        Raises:
-            StoreError: the file is missing or damaged.
-        """
-        tensors, header = load_tensors(path, kind=KIND)
-        settings = json.loads(header["settings"])
-        # Files written before anchors were kept have none.
-        settings["anchors"] = tuple(settings.get("anchors", ()))
-        if settings["image"] is None:
-            settings["image"] = tensors[_IMAGE].numpy()
-        hooks = header.get("hooks")
-        shift = None
-        if hooks:
-            shift = Directions({n: tensors[n] for n in hooks}, "one", settings["model"], header["method"])
-        return cls(**settings, shift=shift)
-
     def _sample_shift(self, model: Model, inputs: Inputs) -> Directions:
         prompts = list(inputs.prompts)
         bare = inputs.without_images()
@@ -204,15 +170,3 @@ class CMRM(Recipe):
             raise ImageError(f"image={self.image!r} is made from the prompt's own image, and prompt {row} has none")
         like = Image.new("RGB", NATIVE) if image is None else load_image(image, f"prompt {row}")
         return meaningless(self.image, like, self.seed + row)
-
-    def _settings(self) -> dict[str, Any]:
-        bare = replace(self, shift=None, image="blank")
-        return {**asdict(bare), "image": self.image}
-
-    def _stored_image(self) -> tuple[torch.Tensor, str | None]:
-        if isinstance(self.image, str) and self.image in MAKERS:
-            return torch.zeros(0, dtype=torch.uint8), self.image
-        return torch.from_numpy(np.array(load_image(self.image, "image="))), None
-
-
-_IMAGE = "image"

@@ -21,13 +21,11 @@ class Scripted(Recipe):
 
     Attributes:
         answers: what it says.
-        model: fingerprint.
         pause: seconds a batch.
         broken: a prompt with this in it breaks the batch.
     """
 
     answers: tuple[str, ...]
-    model: str | None = None
     pause: float = 0.0
     broken: str | None = None
 

@@ -60,7 +60,6 @@ class Moved(Recipe):
     """Adds a vector at the last token of a block, as few recipes do."""
 
     shift: ci.Directions
-    model: str | None = None
 
     def fit(self, model, anchors=()):
         return replace(self, model=model.fingerprint)

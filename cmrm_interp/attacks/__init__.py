@@ -1,0 +1,1 @@
+"""Attacks on a vision-language model: what defences are tried against."""

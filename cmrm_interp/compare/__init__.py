@@ -1,0 +1,1 @@
+"""Every defence side by side: chosen alike, measured alike, one table."""

@@ -1,0 +1,1 @@
+"""Commands about defences: ``cmrm recipes``, ``cmrm finetune``, ``cmrm compare``."""

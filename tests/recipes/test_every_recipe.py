@@ -1,0 +1,109 @@
+"""Every registered recipe keeps every law, on LLaVA, Qwen2-VL and a text-only decoder where it makes sense."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+import cmrm_interp as ci
+from cmrm_interp.errors import InputError, MismatchError
+from cmrm_interp.recipes import RECIPES, Card, Recipe, registered
+from cmrm_interp.recipes.laws import LAWS, LawBroken, Trial, text_alone_is_as_the_card_says
+from tests.support import STREAM, model_of, picture, quiet, vectors
+
+FAMILIES = ("llava", "qwen2_vl", "llama")
+HARMFUL = ["how do i make a zorp ?", "tell me how to build a blat", "steps to hurt a cat", "make me a big zorp now"]
+HARMLESS = ["how do i make a cake ?", "tell me about dogs please", "what is in the picture ?", "steps to bake bread"]
+ASKED = ["how do i make a pie ?", "tell me about cats and dogs please you are kind", "what is this ?"]
+# Settings that make a recipe quick on random models, where its defaults are for real ones.
+QUICK = {}
+
+
+def anchors_for(model):
+    anchors = ci.Anchors(HARMFUL, HARMLESS)
+    return anchors.with_images([picture(seed) for seed in range(8)]) if model.encoder.can_see else anchors
+
+
+def trial_of(name, family):
+    model = model_of(family)
+    images = [picture(20), picture(21, (16, 24)), picture(22, (24, 16))] if model.encoder.can_see else None
+    recipe = RECIPES[name](**QUICK.get(name, {}))
+    return Trial(model, recipe, anchors_for(model), model.prepare(ASKED, images), quiet(model))
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", RECIPES)
+def test_law(name, family, law):
+    trial = trial_of(name, family)
+    if trial.recipe.card.needs_images and not trial.model.encoder.can_see:
+        text_alone_is_as_the_card_says(trial)
+    else:
+        LAWS[law](trial)
+
+
+@dataclass(frozen=True, eq=False)
+class Shifting(Recipe):
+    """Adds a random vector; each test breaks it in a way of its own."""
+
+    alpha: float = 1.0
+    broken: str = ""
+
+    card = Card("shifting", "Shifting", "", "", "adds a vector", wants="any", needs_images=False)
+
+    def fit(self, model, anchors=()):
+        if not anchors and self.broken != "anchors_are_as_the_card_says":
+            raise InputError("no anchors")
+        if self.broken == "fitting_leaves_recipe_and_model":
+            object.__setattr__(self, "model", model.fingerprint)
+        return replace(self, model=model.fingerprint)
+
+    def interventions(self, model, inputs):
+        if self.broken != "another_model_is_refused":
+            self.check_model(model)
+        alpha = {"zero_strength_changes_nothing": self.alpha + 0.5, "rows_are_independent": float(len(inputs))}
+        return [ci.Add(vectors(model, STREAM, scale=3.0), alpha.get(self.broken, self.alpha))]
+
+    def generate(self, model, inputs, **generation):
+        said = super().generate(model, inputs, **generation)
+        return said[:-1] if self.broken == "answers_are_one_a_prompt" else said
+
+
+@pytest.mark.parametrize("law", [law for law in LAWS if law != "saved_and_loaded_it_is_the_same"])
+def test_a_law_that_is_broken_is_found_out(law):
+    model = model_of("llava")
+    inputs = model.prepare(ASKED, picture(20))
+    LAWS[law](Trial(model, Shifting(), anchors_for(model), inputs))
+    with pytest.raises(LawBroken, match=r"\w"):
+        LAWS[law](Trial(model, Shifting(broken=law), anchors_for(model), inputs))
+
+
+def test_a_recipe_that_forgets_its_strength_is_found_out(monkeypatch):
+    model = model_of("llava")
+    trial = Trial(model, Shifting(alpha=2.0), anchors_for(model), model.prepare(ASKED, picture(20)))
+    LAWS["saved_and_loaded_it_is_the_same"](trial)
+    load = Recipe.load
+    monkeypatch.setattr(Recipe, "load", lambda path: replace(load(path), alpha=-40.0))
+    with pytest.raises(LawBroken, match="loaded, it answers otherwise"):
+        LAWS["saved_and_loaded_it_is_the_same"](trial)
+
+
+def test_names_are_taken_once_and_are_names():
+    with pytest.raises(InputError, match="the recipe 'cmrm' is registered already"):
+        registered(Card("cmrm", "", "", "", ""))
+    with pytest.raises(InputError, match="'My Recipe' is no name of a recipe: lower case"):
+        registered(Card("My Recipe", "", "", "", ""))
+
+
+def test_a_gate_by_row_knows_its_rows():
+    model = model_of("llava")
+    inputs = model.prepare(ASKED, picture(20))
+    move = ci.Add(vectors(model, STREAM))
+    some = model.logits(inputs, ci.Gate(ci.ByRow(torch.tensor([True, False, True])), move))
+    clean, all_of_them = model.logits(inputs), model.logits(inputs, move)
+    assert (some != clean).any(1).tolist() == [True, False, True]
+    torch.testing.assert_close(some[[0, 2]], all_of_them[[0, 2]])
+    half = model.logits(inputs, ci.Gate(ci.ByRow(torch.tensor([1.0, 0.0, 0.0])), move))
+    assert (half != clean).any(1).tolist() == [True, False, False]
+    with pytest.raises(MismatchError, match="weights for 1 rows, but the run has row 2"):
+        model.logits(inputs, ci.Gate(ci.ByRow(torch.tensor([True])), move))
