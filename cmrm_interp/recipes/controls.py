@@ -5,8 +5,8 @@ from typing import Any, ClassVar, Self
 
 from cmrm_interp.inputs import Inputs
 from cmrm_interp.model import Model
-from cmrm_interp.prompts import Prompt
 from cmrm_interp.recipes.base import AnchorPrompts, Recipe
+from cmrm_interp.recipes.captions import captions, in_words
 from cmrm_interp.recipes.card import Card, registered
 
 
@@ -72,14 +72,9 @@ class CaptionInstead(_AnsweredElsewhere):
     def generate(self, model: Model, inputs: Inputs, **generation: Any) -> list[str]:
         """Answers to each request with its image told in words; prompts without an image stay as they are."""
         self.check_model(model)
-        shown = [prompt for prompt in inputs.prompts if prompt.image is not None]
-        asked = model.prepare([replace(prompt, text=self.question) for prompt in shown]) if shown else None
-        captions = iter([] if asked is None else model.generate(asked, max_new_tokens=self.max_new_tokens))
-        told = [p if p.image is None else self._told(p, next(captions)) for p in inputs.prompts]
+        said = captions(model, inputs.prompts, self.question, self.max_new_tokens)
+        told = [in_words(prompt, caption, self.joined) for prompt, caption in zip(inputs.prompts, said, strict=True)]
         return model.generate(model.prepare(told), **generation)
-
-    def _told(self, prompt: Prompt, caption: str) -> Prompt:
-        return replace(prompt, image=None, text=self.joined.format(caption=caption.strip(), text=prompt.text))
 
 
 @dataclass(frozen=True, eq=False)
