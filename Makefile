@@ -7,7 +7,7 @@ NOTEBOOKS = $(wildcard tutorials/*.ipynb notebooks/*.ipynb notebooks/*/*.ipynb)
 LESSONS = $(wildcard tutorials/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check tutorials docs bench bench-7b safety parity clean
+.PHONY: help install demo test check tutorials notebooks docs bench bench-7b safety parity clean
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,7 +34,10 @@ check: $(STAMP) ## lint, format, types, layers, notebooks stripped
 	$(if $(NOTEBOOKS),$(BIN)/nbstripout --verify $(NOTEBOOKS))
 
 tutorials: $(STAMP) ## execute every lesson
-	$(if $(LESSONS),OMP_NUM_THREADS=1 $(BIN)/python -m pytest -o addopts= --nbmake --nbmake-timeout=600 $(LESSONS),@echo "No lessons yet.")
+	$(if $(LESSONS),OMP_NUM_THREADS=1 $(BIN)/python -m pytest -o addopts= -n 2 --nbmake --nbmake-timeout=600 $(LESSONS),@echo "No lessons yet.")
+
+notebooks: $(STAMP) ## execute every notebook
+	$(if $(wildcard notebooks/*.ipynb),OMP_NUM_THREADS=1 $(BIN)/python -m pytest -o addopts= -n 2 --nbmake --nbmake-timeout=600 notebooks,@echo "No notebooks yet.")
 
 docs: $(STAMP) ## build the pages into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

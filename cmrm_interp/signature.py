@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial
-from types import BuiltinFunctionType, CellType, FunctionType, MethodType
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType
 from typing import Any
 
 import numpy as np
@@ -53,11 +53,10 @@ class Signer:
     def _function(self, value: FunctionType) -> str:
         if self._is_inside(value):
             return value.__qualname__
-        # What it takes from its module by name cannot be known.
-        code, closure = value.__code__, [cell.cell_contents for cell in value.__closure__ or () if _filled(cell)]
-        text = repr(_plain(code.co_consts))
-        inner = self._within(value)([value.__defaults__, *closure])
-        return f"{value.__qualname__}:{digest([code.co_code, text, inner])}"
+        # What it takes from its module by name is known by that name alone.
+        closure = [cell.cell_contents for cell in value.__closure__ or () if _filled(cell)]
+        inner = self._within(value)([value.__defaults__, value.__kwdefaults__, *closure])
+        return f"{value.__qualname__}:{digest([_code(value.__code__), inner])}"
 
     def _object(self, value: Any) -> str:
         # Where an object is in memory differs from run to run.
@@ -91,5 +90,13 @@ def _filled(cell: CellType) -> bool:
     return True
 
 
-def _plain(constants: tuple[Any, ...]) -> list[Any]:
-    return [c for c in constants if c is None or isinstance(c, str | int | float | bytes | tuple)]
+def _code(code: CodeType) -> str:
+    """Hash of what a function does: its operations, the names that it uses, its constants, functions inside it."""
+    return digest([code.co_code, repr(code.co_names), *map(_constant, code.co_consts)])
+
+
+def _constant(value: Any) -> str:
+    if isinstance(value, CodeType):
+        return _code(value)
+    # The order of a set of strings differs from run to run.
+    return repr(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)

@@ -1,8 +1,5 @@
 """Running: models under defences on suites, as one set of Inspect that is taken up again where it was stopped."""
 
-import hashlib
-import inspect
-import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -29,6 +26,7 @@ from cmrm_interp.evaluation.tasks import task_of
 from cmrm_interp.evaluation.watching import ALONE, quiet, watched
 from cmrm_interp.judges import ByText, Judge
 from cmrm_interp.reports.log_files import UNREADABLE
+from cmrm_interp.signature import Signer
 
 MEASURES: Mapping[str, Callable[[], Scorer]] = MappingProxyType({"fluency": clean.fluency})
 """Scorers of what else is measured of an answer, by name."""
@@ -141,20 +139,9 @@ def _settings(
         "models": {f"{one.checkpoint}, {one.defence}": one.about for one in contenders},
         "suites": {(task.metadata or {})["suite"]["name"]: str(task.version).split()[0] for task in tasks},
         "judges": [judge.name for judge in judges],
-        "judges' code": {judge.name: _code(judge) for judge in judges if isinstance(judge, ByText)},
+        "judges' code": {judge.name: Signer()(judge.function) for judge in judges if isinstance(judge, ByText)},
         "generation": generation.model_dump(exclude_none=True),
     }
-
-
-def _code(judge: ByText) -> str | None:
-    """Hash of the source of a judge that is a function: one that was changed keeps its name."""
-    if not inspect.isfunction(judge.function):
-        return None
-    try:
-        source = inspect.getsource(judge.function)
-    except OSError:
-        return None
-    return hashlib.sha256(textwrap.dedent(source).encode()).hexdigest()[:16]
 
 
 def _finished(folder: Path) -> int:
