@@ -18,7 +18,7 @@ from cmrm_interp.store import load as load_tensors
 from cmrm_interp.store import save as save_tensors
 
 KIND = "directions"
-Rows = Literal["one", "batch", "subspace"]
+Rows = Literal["one", "batch", "subspace", "tokens"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +27,9 @@ class Directions(ByHook):
 
     Attributes:
         tensors: hook point to ``d_model`` (one vector), ``batch d_model`` (one a row) or ``k d_model``.
-        rows: what the first axis means: ``"one"`` (there is none), ``"batch"`` or ``"subspace"``; None leaves
-            it to the use (`Add` and `Subtract` take one a row, `ProjectOut` and `project` a subspace).
+        rows: what the first axis means: ``"one"`` (there is none), ``"batch"``, ``"subspace"`` or ``"tokens"`` (one for
+            each chosen token of a row, such as the patches of an image); None leaves it to the use (`Add` and
+            `Subtract` take one a row, `ProjectOut` and `project` a subspace).
         model: fingerprint of the model that they were made on; None is not checked.
         method: how they were made, for the record.
     """

@@ -8,7 +8,9 @@ order given at each hook point. With zero strength the result is bit-equal to no
 from cmrm_interp.interventions.base import Chosen, Intervention, Step
 from cmrm_interp.interventions.gates import ByRow, CosineAbove, DotAbove, Gate, HasImage
 from cmrm_interp.interventions.hook import Hook
+from cmrm_interp.interventions.keeping_norm import AddKeepingNorm
 from cmrm_interp.interventions.knockout import Knockout
+from cmrm_interp.interventions.linear_map import AddLinearMap
 from cmrm_interp.interventions.replacing import Ablate, Patch, Skip
 from cmrm_interp.interventions.steering import Add, Clamp, ProjectOut, Subtract
 from cmrm_interp.interventions.units import Units
@@ -16,6 +18,8 @@ from cmrm_interp.interventions.units import Units
 __all__ = [
     "Ablate",
     "Add",
+    "AddKeepingNorm",
+    "AddLinearMap",
     "ByRow",
     "Chosen",
     "Clamp",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from cmrm_interp.axes import Float, Tensor
+from cmrm_interp.axes import Float, Int, Tensor
 from cmrm_interp.directions import Directions, basis
 from cmrm_interp.errors import InputError, MismatchError
 from cmrm_interp.hooks import expand
@@ -19,7 +19,7 @@ class Add(Intervention):
     """Add ``alpha`` times a direction.
 
     Attributes:
-        directions: one vector a hook point, or one a row of the inputs.
+        directions: one vector a hook point, or one a row of the inputs, or one a chosen token (``rows="tokens"``).
         alpha: strength; 0 changes nothing.
         positions: tokens that are edited; ``"last"`` goes on with each generated token, -1 does not.
         layers: layers at which it acts (negative ones count from the last); None for all that the directions have.
@@ -77,8 +77,8 @@ class ProjectOut(Intervention):
         _check_alpha(self.alpha)
         check_position(self.positions)
         freeze_layers(self)
-        if self.directions.rows == "batch":
-            raise InputError("ProjectOut takes one vector or a subspace a hook point, not one vector a row")
+        if self.directions.rows in ("batch", "tokens"):
+            raise InputError("ProjectOut takes one vector or a subspace a hook point, not one vector a row or token")
 
     def targets(self, names: Sequence[str]) -> list[str]:
         """Hook points of the directions, at the chosen layers."""
@@ -141,15 +141,30 @@ def _vectors(directions: Directions, x: Tensor, chosen: Chosen) -> Tensor:
         vector = directions[chosen.hook]
         one = directions.rows == "one" or (directions.rows is None and vector.ndim == 1)
         if not one:
-            last = int(chosen.rows.max())
-            if last >= vector.shape[0]:
-                raise MismatchError(f"directions for {vector.shape[0]} rows, but the run has row {last}")
+            index = _of_tokens(vector, chosen) if directions.rows == "tokens" else _of_rows(vector, chosen)
             # Of many prompts, only those of this batch are moved to the device.
-            vector = vector[chosen.rows.to(vector.device)]
+            vector = vector[index.to(vector.device)]
         check_shape(vector.shape if one else vector.shape[1:], x.shape[1:], chosen.hook)
         return vector.to(x.device, torch.promote_types(vector.dtype, x.dtype))
 
     return chosen.once(("vectors", id(directions), chosen.hook, x.device, x.dtype), _find)
+
+
+def _of_rows(vector: Tensor, chosen: Chosen) -> Int[Tensor, " n"]:
+    last = int(chosen.rows.max())
+    if last >= vector.shape[0]:
+        raise MismatchError(f"directions for {vector.shape[0]} rows, but the run has row {last}")
+    return chosen.rows
+
+
+def _of_tokens(vector: Tensor, chosen: Chosen) -> Int[Tensor, " n"]:
+    firsts, most = int((chosen.order == 0).sum()), int(chosen.order.max()) + 1
+    if most > vector.shape[0] or chosen.order.numel() != firsts * vector.shape[0]:
+        raise MismatchError(
+            f"directions for {vector.shape[0]} tokens, but at {chosen.hook!r} a row of the run has"
+            f" {most if most != vector.shape[0] else 'fewer'}: images of another size, or other positions"
+        )
+    return chosen.order
 
 
 def _basis(directions: Directions, x: Tensor, chosen: Chosen) -> Tensor:
