@@ -17,6 +17,8 @@ from cmrm_interp.inputs import Inputs
 from cmrm_interp.interventions import (
     Ablate,
     Add,
+    AddKeepingNorm,
+    AddLinearMap,
     ByRow,
     Clamp,
     CosineAbove,
@@ -45,6 +47,8 @@ __all__ = [
     "Ablate",
     "Activations",
     "Add",
+    "AddKeepingNorm",
+    "AddLinearMap",
     "Anchors",
     "Budget",
     "ByRow",
