@@ -114,6 +114,8 @@ def _principal(d: Float[Tensor, "n d"], k: int, center: bool, scale: Scale) -> T
     vectors = vectors * torch.where(vectors @ mean < 0, -1.0, 1.0)[:, None]
     if k > 1:
         return vectors
+    if scale == "projection_std" and d.shape[0] == 1:
+        raise InputError("scale='projection_std' needs two rows or more: one has no standard deviation")
     along = d @ vectors[0]
     length = {"unit": torch.ones(()), "projection_mean": along.mean(), "projection_std": along.std()}
     if scale not in length:
