@@ -77,6 +77,12 @@ def blind(problems: Sequence[ModelError]) -> str:
     return f"images can be used, but the vision side has no hook points: {reason}"
 
 
+def encoder_of(parts: Parts) -> Encoder:
+    """How prompts become tensors for a model that need not be wrapped."""
+    config = parts.hf.config
+    return Encoder(parts.family, parts.processor, parts.tokenizer, _image_token(config), _accepted(parts.hf), config)
+
+
 class Model:
     """A model with TransformerLens-style hook points.
 
@@ -92,14 +98,7 @@ class Model:
         self.hf, self.processor, self.tokenizer = parts.hf, parts.processor, parts.tokenizer
         self.name, self.revision, self.family = parts.name, parts.revision, parts.family
         self.network = network or Network(parts.hf, parts.family)
-        self.encoder = Encoder(
-            parts.family,
-            parts.processor,
-            parts.tokenizer,
-            _image_token(parts.hf.config),
-            _accepted(parts.hf),
-            parts.hf.config,
-        )
+        self.encoder = encoder_of(parts)
         self._prefixes = PrefixCache()
         self._known: tuple[int, str] | None = None
 
@@ -134,7 +133,7 @@ class Model:
             return self.network.fingerprint(self.name, self.revision)
         version = self.network.weights_version()
         if self._known is None or self._known[0] != version:
-            self._known = (version, _hash_weights(self.family.name, self.hf))
+            self._known = (version, weights_hash(self.family.name, self.hf))
         return self._known[1]
 
     def prepare(
@@ -364,7 +363,8 @@ class Model:
         return request
 
 
-def _hash_weights(family: str, hf: Any) -> str:
+def weights_hash(family: str, hf: Any) -> str:
+    """Short hash of a network's weights, and of the name of its family."""
     total = hashlib.sha256(family.encode())
     for name, given in hf.named_parameters():
         parameter = _brought_back(hf, name) if given.device.type == "meta" else given

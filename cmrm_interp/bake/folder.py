@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cmrm_interp.errors import StoreError
+from cmrm_interp.families.load import Parts
 from cmrm_interp.model import Model
 from cmrm_interp.provenance import Provenance
 
@@ -42,7 +43,7 @@ def write(model: Model, folder: Path, source: str, about: Mapping[str, Any]) -> 
     try:
         part.mkdir(parents=True)
         model.hf.save_pretrained(part)
-        _save_processor(model, source, part)
+        save_processor(model, source, part)
         made = asdict(Provenance(weights_hash=model.fingerprint))
         (part / ABOUT).write_text(json.dumps({"kind": "baked", **about, "made": made}, indent=2) + "\n")
         if folder.exists():
@@ -57,7 +58,14 @@ def write(model: Model, folder: Path, source: str, about: Mapping[str, Any]) -> 
     return folder
 
 
-def _save_processor(model: Model, source: str, folder: Path) -> None:
+def save_processor(model: Model | Parts, source: str, folder: Path) -> None:
+    """Write the processor of a model, or its tokenizer, so that the folder is loaded as the model's own was.
+
+    Args:
+        model: whose.
+        source: folder that it was loaded from, or a name.
+        folder: where to.
+    """
     processor = model.processor or model.tokenizer
     if processor is None:
         return

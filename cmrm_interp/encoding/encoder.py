@@ -56,8 +56,12 @@ class Encoder:
                 raise InputError("this model's chat template takes no earlier turns: leave history= out")
         return text
 
-    def render(self, turns: Sequence[dict[str, Any]]) -> str:
+    def render(self, turns: Sequence[dict[str, Any]], to_answer: bool = True) -> str:
         """Chat turns (see `Prompt.turns`) under the chat template.
+
+        Args:
+            turns: of user, assistant and system.
+            to_answer: whether the text ends where an answer begins; else it ends after the last turn.
 
         Raises:
             InputError: there is no template, or it refuses these turns.
@@ -69,7 +73,7 @@ class Encoder:
         given = list(turns) if self.family.vision else [_joined(turn) for turn in turns]
         try:
             return self.tokenizer.apply_chat_template(
-                given, chat_template=template, tokenize=False, add_generation_prompt=True
+                given, chat_template=template, tokenize=False, add_generation_prompt=to_answer
             )
         except TemplateError as error:
             roles = ", ".join(turn["role"] for turn in turns)
@@ -113,8 +117,24 @@ class Encoder:
             ImageError: an image cannot be read.
             InputError: prompts with different numbers of images, where the family cannot mix them.
         """
+        return self.encode_texts([self.text(prompt) for prompt in prompts], prompts, side, start)
+
+    def encode_texts(
+        self, texts: Sequence[str], prompts: Sequence[Prompt], side: PaddingSide = "left", start: int = 0
+    ) -> tuple[dict[str, Tensor], Source]:
+        """As `encode`, but for texts that are under the chat template already, and more than the prompts perhaps.
+
+        Args:
+            texts: one a prompt, which they begin with.
+            prompts: whose images they show.
+            side: where padding goes.
+            start: number of the first prompt among all of them, for errors.
+
+        Raises:
+            ImageError, InputError: as `encode`.
+        """
         self._check_mix(prompts)
-        written = Written([self.text(prompt) for prompt in prompts])
+        written = Written(list(texts))
         images = [
             [load_image(image, f"prompt {row}") for image in prompt.images] for row, prompt in enumerate(prompts, start)
         ]
