@@ -1,5 +1,6 @@
 """Dataset-level CMRM (arXiv 2410.09047), from anchors to new tokens, one prompt at a time and without padding."""
 
+import numpy as np
 import torch
 
 from tests.oracles.hooks import decoder
@@ -30,6 +31,15 @@ def last_states(hf, tensors):
     return torch.stack(kept)
 
 
+def differences(hf, processor, texts, blank):
+    """State with the blank image less the state without an image: ``text layer d_model``, in fp64."""
+    rows = [
+        last_states(hf, encode(processor, text, blank)).double() - last_states(hf, encode(processor, text)).double()
+        for text in texts
+    ]
+    return torch.stack(rows)
+
+
 def dataset_shift(hf, processor, anchors, blank):
     """Mean over anchors of the state with the blank image less the state without an image."""
     total = 0
@@ -39,9 +49,21 @@ def dataset_shift(hf, processor, anchors, blank):
     return (total / len(anchors)).float()
 
 
+def principal(rows, scale):
+    """First axis of the second moments about zero of ``n d_model`` rows, the way their mean points, at a length."""
+    moments = np.asarray(rows.T @ rows)
+    axis = torch.from_numpy(np.linalg.eigh(moments)[1][:, -1].copy())
+    axis = axis if axis @ rows.mean(0) > 0 else -axis
+    along = np.asarray(rows @ axis)
+    return axis * {"unit": 1.0, "projection_mean": along.mean(), "projection_std": along.std(ddof=1)}[scale]
+
+
 @torch.no_grad()
-def generate(hf, tensors, shift, alpha, n, prefill_only=False):
-    """Greedy tokens while ``alpha * shift`` is subtracted at the last position of every block's output."""
+def generate(hf, tensors, shift, alpha, n, prefill_only=False, clean=None):
+    """Greedy tokens while ``alpha * shift`` is subtracted at the last position of every block's output.
+
+    With ``clean`` (``layer d_model``) it is subtracted from that, which takes the place of what a block gives.
+    """
     width = tensors["input_ids"].shape[1]
     calls = [0] * len(shift)
 
@@ -51,7 +73,7 @@ def generate(hf, tensors, shift, alpha, n, prefill_only=False):
             calls[layer] += 1
             # Not by length: of layers that borrow keys and values only the last token of a prompt is run (Gemma 4).
             if calls[layer] == 1 or not prefill_only:
-                x[:, -1] -= alpha * shift[layer]
+                x[:, -1] = (x[:, -1] if clean is None else clean[layer]) - alpha * shift[layer]
             return (x, *output[1:]) if isinstance(output, tuple) else x
 
         return hook
