@@ -34,6 +34,7 @@ from cmrm_interp.interventions import (
     Subtract,
     Units,
 )
+from cmrm_interp.lab import Lab, lab
 from cmrm_interp.lens import LensResult, TunedLens, logit_lens
 from cmrm_interp.model import Model, load
 from cmrm_interp.positions import at
@@ -65,6 +66,7 @@ __all__ = [
     "Inputs",
     "Intervention",
     "Knockout",
+    "Lab",
     "LensResult",
     "Model",
     "Patch",
@@ -93,6 +95,7 @@ __all__ = [
     "gap",
     "images",
     "knockout_sweep",
+    "lab",
     "load",
     "logit_lens",
     "mean_diff",

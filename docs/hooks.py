@@ -1,4 +1,4 @@
-"""Pages made during the build: the lessons, and an API page that lists every public module."""
+"""Pages made during the build: the lessons and notebooks, and an API page that lists every public module."""
 
 from pathlib import Path
 
@@ -10,8 +10,8 @@ ROOT = Path(__file__).parent.parent
 
 @event_priority(100)  # before mkdocs-jupyter, which looks for notebooks among the files
 def on_files(files, config):
-    """Adds the lessons, which live outside of docs/."""
-    for lesson in sorted(ROOT.glob("tutorials/*.ipynb")):
+    """Adds lessons and notebooks, which live outside of docs/."""
+    for lesson in sorted([*ROOT.glob("tutorials/*.ipynb"), *ROOT.glob("notebooks/*.ipynb")]):
         path = str(lesson.relative_to(ROOT))
         files.append(File(path, str(ROOT), config.site_dir, config.use_directory_urls))
     return files
