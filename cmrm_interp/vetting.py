@@ -6,7 +6,7 @@ from typing import Any
 from cmrm_interp.directions import Directions
 from cmrm_interp.errors import HookPointError, InputError, MismatchError
 from cmrm_interp.inputs import Inputs
-from cmrm_interp.interventions import Gate, Intervention, Units
+from cmrm_interp.interventions import Gate, Intervention, KeepNorm, Units
 
 _STREAM = (".hook_resid_pre", ".hook_resid_mid", ".hook_resid_post", ".hook_attn_out", ".hook_mlp_out")
 
@@ -56,7 +56,7 @@ def _directions(intervention: Intervention) -> list[Directions]:
     if isinstance(intervention, Gate):
         own.append(getattr(intervention.condition, "directions", None))
         return [v for v in own if isinstance(v, Directions)] + _directions(intervention.intervention)
-    if isinstance(intervention, Units):
+    if isinstance(intervention, Units | KeepNorm):
         return _directions(intervention.intervention)
     return [v for v in own if isinstance(v, Directions)]
 

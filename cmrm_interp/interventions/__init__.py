@@ -11,6 +11,7 @@ from cmrm_interp.interventions.hook import Hook
 from cmrm_interp.interventions.keeping_norm import AddKeepingNorm
 from cmrm_interp.interventions.knockout import Knockout
 from cmrm_interp.interventions.linear_map import AddLinearMap
+from cmrm_interp.interventions.oriented import AddOriented, KeepNorm
 from cmrm_interp.interventions.replacing import Ablate, Patch, Skip
 from cmrm_interp.interventions.steering import Add, Clamp, ProjectOut, Subtract
 from cmrm_interp.interventions.units import Units
@@ -20,6 +21,7 @@ __all__ = [
     "Add",
     "AddKeepingNorm",
     "AddLinearMap",
+    "AddOriented",
     "ByRow",
     "Chosen",
     "Clamp",
@@ -29,6 +31,7 @@ __all__ = [
     "HasImage",
     "Hook",
     "Intervention",
+    "KeepNorm",
     "Knockout",
     "Patch",
     "ProjectOut",
