@@ -10,7 +10,9 @@ from cmrm_interp.recipes.captions import captions, in_words
 from cmrm_interp.recipes.card import Card, registered
 
 
-class _AnsweredElsewhere(Recipe):
+class NothingToFit(Recipe):
+    """A recipe that acts on what goes into the model and what comes out, and finds nothing on prompts."""
+
     def fit(self, model: Model, anchors: AnchorPrompts = ()) -> Self:
         """Note the model; there is nothing to fit."""
         return replace(self, model=model.fingerprint)  # type: ignore[type-var]
@@ -29,7 +31,7 @@ class _AnsweredElsewhere(Recipe):
     )
 )
 @dataclass(frozen=True, eq=False)
-class TextOnly(_AnsweredElsewhere):
+class TextOnly(NothingToFit):
     """The request without its images: nothing to see, and nothing to be led astray by.
 
     The text-only condition of CMRM (arXiv 2410.09047, section 3).
@@ -54,7 +56,7 @@ class TextOnly(_AnsweredElsewhere):
     )
 )
 @dataclass(frozen=True, eq=False)
-class CaptionInstead(_AnsweredElsewhere):
+class CaptionInstead(NothingToFit):
     """The model's own description of the image in the image's place: as much to know, and nothing to see.
 
     The caption-instead-of-image condition of CMRM (arXiv 2410.09047, section 3), as ECSO (2403.09572) uses it.
@@ -78,7 +80,7 @@ class CaptionInstead(_AnsweredElsewhere):
 
 
 @dataclass(frozen=True, eq=False)
-class OtherModel(_AnsweredElsewhere):
+class OtherModel(NothingToFit):
     """Another model's answers to the text alone: the language model before it met an image.
 
     Attributes:

@@ -1,0 +1,26 @@
+"""Texts with places to fill: what a recipe asks a model, and how it words a request anew."""
+
+from string import Formatter
+
+from cmrm_interp.errors import InputError
+
+
+def check_wording(recipe: object, **places: tuple[str, ...]) -> None:
+    """Refuse a text of a recipe that has not the places which will be filled, or has others.
+
+    Args:
+        recipe: has the texts.
+        **places: name of a setting, and the places of its text, such as ``("text", "answer")``.
+
+    Raises:
+        InputError: a place is missing, so that something would be left out of the prompt, or is one too many.
+    """
+    for name, wanted in places.items():
+        text = getattr(recipe, name)
+        there = {place for _, place, _, _ in Formatter().parse(text) if place is not None}
+        if there != set(wanted):
+            told = " and ".join(f"{{{place}}}" for place in wanted)
+            raise InputError(
+                f"{type(recipe).__name__}({name}={text!r}): this text needs the places {told}, each at least once, and"
+                f" no other (it has {', '.join(sorted(there)) or 'none'}); write {{{{ }}}} for braces of the text"
+            )
