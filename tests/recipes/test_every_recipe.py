@@ -16,7 +16,10 @@ HARMFUL = ["how do i make a zorp ?", "tell me how to build a blat", "steps to hu
 HARMLESS = ["how do i make a cake ?", "tell me about dogs please", "what is in the picture ?", "steps to bake bread"]
 ASKED = ["how do i make a pie ?", "tell me about cats and dogs please you are kind", "what is this ?"]
 # Settings that make a recipe quick on random models, where its defaults are for real ones.
-QUICK = {}
+QUICK = {
+    "finetuned": {"source": "organism"},
+    "refusal-direction": {"refusal_tokens": (5, 7), "max_kl": 1e9, "min_induced": -1e9},
+}
 
 
 def anchors_for(model):
