@@ -27,30 +27,25 @@ The paper prints its sign in two ways; only "towards text" makes sense, and that
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
-
-from PIL import Image
 
 from cmrm_interp.axes import Tensor
 from cmrm_interp.directions import Directions, random_like
-from cmrm_interp.errors import ImageError, InputError
+from cmrm_interp.errors import InputError
 from cmrm_interp.estimators import Scale, difference, mean_diff, principal_direction
-from cmrm_interp.images import MAKERS, load_image, meaningless
 from cmrm_interp.inputs import Inputs
 from cmrm_interp.interventions import Gate, HasImage, Intervention, Patch, Subtract
 from cmrm_interp.model import Model
-from cmrm_interp.prompts import Images, ImageSource, Prompt
+from cmrm_interp.prompts import ImageSource
 from cmrm_interp.recipes.anchors import marks
 from cmrm_interp.recipes.base import AnchorPrompts, Recipe, found, need_vision, prompts_of
 from cmrm_interp.recipes.card import Card, registered
 from cmrm_interp.recipes.shifts import capped, first_sigma
+from cmrm_interp.recipes.stand_ins import check_image, stand_ins
 
 HOOKS = "blocks.*.hook_resid_post"
-# Where an anchor has no image of its own, the blank one has the size that LLaVA-1.5 sees.
-NATIVE = (336, 336)
 CHOICES = {
     "level": ("dataset", "sample"),
     "direction": ("mean", "principal"),
@@ -115,8 +110,7 @@ class CMRM(Recipe):
             if getattr(self, name) not in known:
                 raise InputError(f"CMRM has no {name}={getattr(self, name)!r}: use {' or '.join(map(repr, known))}")
         self._check_together()
-        if isinstance(self.image, str) and self.image not in MAKERS and not Path(self.image).exists():
-            meaningless(self.image, Image.new("RGB", (8, 8)))
+        check_image(self.image)
         if self.layers is not None:
             chosen = (self.layers,) if isinstance(self.layers, int) else tuple(self.layers)
             object.__setattr__(self, "layers", chosen)
@@ -140,7 +134,7 @@ class CMRM(Recipe):
             return replace(self, shift=None, sigma=None, model=model.fingerprint, anchors=())
         prompts = prompts_of(anchors)
         bare = model.prepare([prompt.with_image(None) for prompt in prompts])
-        shift, sigma = self._found(model, bare.with_images(self._images(prompts)), bare)
+        shift, sigma = self._found(model, bare.with_images(stand_ins(prompts, self.image, self.seed)), bare)
         return replace(self, shift=shift, sigma=sigma, model=model.fingerprint, anchors=marks(prompts))
 
     def interventions(self, model: Model, inputs: Inputs) -> list[Intervention]:
@@ -211,7 +205,7 @@ class CMRM(Recipe):
 
     def _sample_shift(self, model: Model, inputs: Inputs) -> Directions:
         bare = inputs.without_images()
-        shown = bare.with_images(self._images(inputs.prompts))
+        shown = bare.with_images(stand_ins(inputs.prompts, self.image, self.seed))
         return self._scaled(difference(model.capture_last(shown, HOOKS), model.capture_last(bare, HOOKS)))
 
     def _acting(self, model: Model, inputs: Inputs, shift: Directions) -> Intervention:
@@ -223,16 +217,3 @@ class CMRM(Recipe):
         clean = model.capture(inputs, HOOKS)
         moved = clean.map(lambda state, hook: state.float() - self.alpha * shift[hook])
         return Patch(moved, -1, self.layers)
-
-    def _images(self, prompts: Sequence[Prompt]) -> list[Images]:
-        # As many as the prompt has images; a prompt without one is shown a single one.
-        made = [[self._one(row, image) for image in prompt.images or (None,)] for row, prompt in enumerate(prompts)]
-        return [mine[0] if len(mine) == 1 else mine for mine in made]
-
-    def _one(self, row: int, image: ImageSource | None) -> ImageSource:
-        if not isinstance(self.image, str) or self.image not in MAKERS:
-            return self.image
-        if image is None and self.image in ("blur", "shuffle"):
-            raise ImageError(f"image={self.image!r} is made from the prompt's own image, and prompt {row} has none")
-        like = Image.new("RGB", NATIVE) if image is None else load_image(image, f"prompt {row}")
-        return meaningless(self.image, like, self.seed + row)
