@@ -8,6 +8,7 @@ copy can be read, too.
 from cmrm_interp.plots.bars import rates
 from cmrm_interp.plots.calibration import reliability
 from cmrm_interp.plots.curves import lines
+from cmrm_interp.plots.gallery import gallery
 from cmrm_interp.plots.heat import heatmap
 from cmrm_interp.plots.overlay import over_image, word_grid
 from cmrm_interp.plots.pareto import pareto
@@ -19,6 +20,7 @@ __all__ = [
     "MARKERS",
     "PALETTE",
     "VERDICTS",
+    "gallery",
     "heatmap",
     "lines",
     "over_image",
