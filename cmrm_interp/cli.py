@@ -1,4 +1,4 @@
-"""The command line, ``cmrm``: ``demo``, ``organism``, ``families``, ``hooks``, ``convert``, ``bake``; evaluation."""
+"""The command line, ``cmrm``: models, hooks, checkpoints and suites; evaluation and defences have files of their own."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cmrm_interp import evaluation_cli
+from cmrm_interp import defence_cli, evaluation_cli
 from cmrm_interp.errors import CmrmError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="See and change what happens inside a VLM.")
@@ -135,6 +135,7 @@ def bake(
 
 
 evaluation_cli.register(app)
+defence_cli.register(app)
 
 
 def main() -> None:

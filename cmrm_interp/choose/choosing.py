@@ -41,12 +41,14 @@ class Options:
         anchors: to fit on.
         split: what the suites are that say no split, in words.
         out: a folder, or None.
+        nearest: whether the candidate that is nearest to the budget is taken where none keeps within it.
     """
 
     judge: Judge | TextJudge = by_substrings
     anchors: AnchorPrompts = ()
     split: str | None = None
     out: PathLike | None = None
+    nearest: bool = False
 
 
 def choose(
@@ -71,8 +73,9 @@ def choose(
         budget: what it may cost, for example ``ci.Budget(over_refusal=0.05, utility=0.02)``.
         **options: ``judge=`` (by_substrings), ``anchors=`` prompts to fit on; ``split=`` says in words what suites
             are that say no split of their own; ``out=`` a folder, where answers are counted as they come, and the
-            same call goes on where one was stopped. Others go to `Model.generate`: ``max_new_tokens`` (64),
-            ``batch_size``, ``do_sample``, ``seed``.
+            same call goes on where one was stopped; ``nearest=True`` takes the candidate that is nearest to the
+            budget where none keeps within it (`Choice.within_budget` says so). Others go to `Model.generate`:
+            ``max_new_tokens`` (64), ``batch_size``, ``do_sample``, ``seed``.
 
     Returns:
         The choice: ``.recipe`` (fitted, which says how it was chosen), ``.table()``, ``.plot()``.
@@ -100,7 +103,7 @@ def choose(
     for suite, limit in budget.by_acts(named):
         bare[suite.name].check_refusals(suite.name, bench.judge.name, limit)
     rows = [Tried(c.labels, found, budget.costs(named, found, bare)) for c, found in zip(tried, counts, strict=True)]
-    best = _best(rows, budget, named)
+    best = _best(rows, budget, named, told.nearest)
     none = Tried({}, bare, budget.costs(named, bare, bare))
     if rows[best].harm(named) >= none.harm(named):
         warnings.warn(f"{rows[best].name} is chosen, and harmful requests fare no better than without it", stacklevel=2)
@@ -139,10 +142,13 @@ def check_suites(suites: Sequence[Suite], split: str | None) -> None:
         raise InputError(f"two suites have names that differ in signs alone ({', '.join(sorted(folders))}): rename one")
 
 
-def _best(rows: Sequence[Tried], budget: Budget, suites: Sequence[Suite]) -> int:
+def _best(rows: Sequence[Tried], budget: Budget, suites: Sequence[Suite], nearest: bool) -> int:
     within = [number for number, row in enumerate(rows) if not budget.excess(row.costs)]
     if not within:
-        near = min(rows, key=lambda row: sum(budget.excess(row.costs).values()))
+        excess = [(sum(budget.excess(row.costs).values()), row.harm(suites), n) for n, row in enumerate(rows)]
+        near = rows[min(excess)[-1]]
+        if nearest:
+            return min(excess)[-1]
         raise InputError(
             f"none of the {len(rows)} candidates keeps within the budget; the nearest, {near.name}, costs"
             f" {', '.join(budget.told(near.costs))}: try weaker settings, or allow more"

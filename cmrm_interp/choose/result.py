@@ -85,6 +85,11 @@ class Choice:
         """The chosen settings, as the table says them."""
         return dict(self.tried[self.chosen].labels)
 
+    @property
+    def within_budget(self) -> bool:
+        """Whether the chosen candidate keeps within the budget."""
+        return not self.budget.excess(self.tried[self.chosen].costs)
+
     def __repr__(self) -> str:
         """What was chosen, of how many, one line."""
         row, metrics = self.tried[self.chosen], self._metrics

@@ -1,0 +1,195 @@
+"""Who is compared: every registered recipe, some of them in several readings, and the controls."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from cmrm_interp.arguments import did_you_mean
+from cmrm_interp.errors import InputError
+from cmrm_interp.recipes import RECIPES, Recipe
+from cmrm_interp.specs import Spec, slug
+
+BARE = "no defence"
+CMRM_LABEL = "CMRM, dataset"
+RANDOM = "random-vector"
+CONTROLS = ("none", RANDOM, "caption", "text-only", "backbone")
+"""What has nothing to choose and is made for the model as `cmrm_interp.evaluation.defences` makes it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Contender:
+    """A recipe, or a control, as a row of the table.
+
+    Attributes:
+        label: as tables call it.
+        name: of the recipe, of the control, or the path of a saved recipe.
+        settings: that stay as they are; those of the recipe's grid that are not among them are chosen.
+        kind: the recipe; None for a control or a saved one.
+    """
+
+    label: str
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    kind: type[Recipe] | None = None
+
+    @property
+    def spec(self) -> str:
+        """The recipe and the settings that stay, in words."""
+        return str(Spec(self.name, {name: _plain(value) for name, value in self.settings.items()}))
+
+    def recipe(self) -> Recipe:
+        """The recipe, not fitted yet.
+
+        Raises:
+            InputError: it refuses a setting, or is a control.
+        """
+        if self.kind is None:
+            raise InputError(f"{self.label} is a control, which is made for a model")
+        strange = [name for name in self.settings if name not in self.kind.settings()]
+        if strange:
+            there = ", ".join(self.kind.settings())
+            raise InputError(f"the recipe {self.name!r} has no setting {strange[0]!r}: there are {there}")
+        return self.kind(**self.settings)
+
+
+# Rows by default: a label, a spec. A recipe that is registered and not named here has a row of its own settings.
+_ROWS = (
+    (BARE, "none"),
+    (CMRM_LABEL, "cmrm:steps=prefill"),
+    ("CMRM, sample", "cmrm:steps=prefill,level=sample"),
+    ("CMRM, every token", "cmrm:steps=all"),
+    ("CMRM, principal component", "cmrm:steps=prefill,direction=principal"),
+    ("CMRM, incremental", "cmrm:steps=prefill,application=incremental"),
+    ("CMRM, replace", "cmrm:steps=prefill,application=replace"),
+    ("random vector", RANDOM),
+    ("caption instead of image", "caption"),
+    ("text only", "text-only"),
+    ("backbone before vision", "backbone"),
+)
+_READINGS = {spec.partition(":")[0] for _, spec in _ROWS}
+
+
+def contenders(skip: Iterable[str] = ()) -> list[Contender]:
+    """Every row that there is by default.
+
+    Args:
+        skip: names of recipes, or labels, that are left out.
+
+    Raises:
+        InputError: a name that there is not.
+    """
+    rows = [of_spec(f"{label}={spec}") for label, spec in _ROWS]
+    plain = [Contender(str(kind.card and kind.card.title), name, {}, kind) for name, kind in _unnamed()]
+    controls = [row for row in rows if row.kind is None and row.name != "none"]
+    ordered = [*(row for row in rows if row not in controls), *plain, *controls]
+    left_out = set(skip)
+    for name in left_out:
+        if not any(name in (row.label, row.name) for row in ordered):
+            there = [*dict.fromkeys(row.name for row in ordered), *(row.label for row in ordered)]
+            raise InputError(
+                f"nothing is called {name!r} that could be left out: {did_you_mean(name, there)}see cmrm recipes"
+            )
+    return [row for row in ordered if not left_out & {row.label, row.name}]
+
+
+def chosen_from(recipes: Mapping[str, Recipe | str | None] | Sequence[str | Contender] | None) -> list[Contender]:
+    """Rows from what a call was given.
+
+    Args:
+        recipes: None for every one; specs (``[label=]name:key=value``) or rows; or recipes that are not fitted, specs,
+            or None for the bare model, by label. Settings other than a recipe's defaults stay, the others may be
+            chosen.
+
+    Raises:
+        InputError: a name that there is not, or a label twice.
+    """
+    if recipes is None:
+        return contenders()
+    if isinstance(recipes, str):
+        raise InputError(f"recipes={recipes!r} is one string: give a list of specs, [{recipes!r}]")
+    if isinstance(recipes, Mapping):
+        return distinct([_of(label, recipe) for label, recipe in recipes.items()])
+    return distinct([one if isinstance(one, Contender) else of_spec(one) for one in recipes])
+
+
+def of_spec(text: str) -> Contender:
+    """A row from ``[label=]name:key=value,...``.
+
+    Raises:
+        InputError: nothing is called so.
+    """
+    asked = Spec.parse(text)
+    titled = asked.label == text.strip() and not asked.settings
+    if asked.name in CONTROLS:
+        own = next((label for label, spec in _ROWS if spec == asked.name), asked.name)
+        return Contender(own if titled else asked.label, asked.name, asked.settings)
+    if asked.name in RECIPES:
+        kind = RECIPES[asked.name]
+        label = next((row for row, spec in _ROWS if spec == text.strip()), None)
+        return Contender(
+            label or (kind.card.title if titled and kind.card else asked.label), asked.name, asked.settings, kind
+        )
+    if Path(asked.name).is_file():
+        return Contender(asked.label, asked.name, asked.settings)
+    known = [*CONTROLS, *(name for name in RECIPES if name not in CONTROLS)]
+    raise InputError(
+        f"no recipe {asked.name!r}: {did_you_mean(asked.name, known)}there are {', '.join(sorted(known))}, and files of"
+        " saved recipes"
+    )
+
+
+def distinct(rows: list[Contender]) -> list[Contender]:
+    """The rows, if there are any and each has a label of its own.
+
+    Raises:
+        InputError: there are none, or two would be one row.
+    """
+    if not rows:
+        raise InputError("nothing to compare: give at least one recipe")
+    folders: dict[str, str] = {}
+    for row in rows:
+        if slug(row.label) in folders:
+            raise InputError(
+                f"{row.label!r} and {folders[slug(row.label)]!r} would be one row: give each a label, LABEL={row.spec}"
+            )
+        folders[slug(row.label)] = row.label
+    return rows
+
+
+def order(label: str) -> int:
+    """The place of a row in tables: as in the list of all of them, others behind."""
+    labels = [row.label for row in contenders()]
+    return labels.index(label) if label in labels else len(labels)
+
+
+def _of(label: str, recipe: Recipe | str | None) -> Contender:
+    if recipe is None:
+        return Contender(label, "none")
+    if isinstance(recipe, str):
+        row = of_spec(recipe)
+        return Contender(label, row.name, row.settings, row.kind)
+    if recipe.model is not None:
+        raise InputError(
+            f"{label!r} is fitted already: give the recipe as it is before fit, or the file it is saved in"
+        )
+    kind = type(recipe)
+    name = kind.card.name if kind.card is not None else kind.__name__
+    defaults = {part.name: part.default for part in fields(kind)}
+    own = {n: getattr(recipe, n) for n in kind.settings() if getattr(recipe, n) is not defaults[n]}
+    return Contender(label, name, {n: v for n, v in own.items() if _differs(v, defaults[n])}, kind)
+
+
+def _differs(value: Any, default: Any) -> bool:
+    try:
+        return bool(value != default)
+    except (RuntimeError, ValueError):  # tensors and arrays have no one answer
+        return True
+
+
+def _unnamed() -> list[tuple[str, type[Recipe]]]:
+    return [(name, kind) for name, kind in RECIPES.items() if name not in _READINGS]
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, str | int | float | bool | list | tuple) else repr(value)
