@@ -1,6 +1,7 @@
 """Running a batch: interventions bound to its rows as visits, and batch sizes that fit the memory."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -175,6 +176,19 @@ def with_positions(network: Network, batch: Batch) -> dict[str, Tensor]:
     if not network.family.positions:
         return batch.tensors
     return {**batch.tensors, "position_ids": (batch.tokens.real.long().cumsum(1) - 1).clamp(min=0)}
+
+
+@contextmanager
+def frozen_weights(hf: Any) -> Iterator[None]:
+    """Without gradients of the weights, for which every layer would keep its inputs."""
+    learning = [p for p in hf.parameters() if p.requires_grad]
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
 
 
 def patch_mask(point: Point, tensors: Mapping[str, Tensor], shape: Sequence[int]) -> Tensor:

@@ -1,7 +1,6 @@
 """Gradients of a metric at hook points: one forward pass and one backward."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +11,7 @@ from cmrm_interp.encoding import Batch
 from cmrm_interp.errors import InputError
 from cmrm_interp.metrics import Metric, Seen
 from cmrm_interp.remote import RemoteNetwork
-from cmrm_interp.running import to_device, with_positions
+from cmrm_interp.running import frozen_weights, to_device, with_positions
 from cmrm_interp.tracing import Network
 
 
@@ -47,7 +46,7 @@ def slopes(network: Network, batch: Batch, hooks: Sequence[str], metric: Metric)
     if isinstance(network, RemoteNetwork):
         raise InputError("gradients are taken on this machine: load the model without remote=")
     kept: dict[str, tuple[Tensor, Tensor]] = {}
-    with torch.enable_grad(), _frozen(network.hf):
+    with torch.enable_grad(), frozen_weights(network.hf):
         logits = _forward(network, batch, {name: _Zero(name, kept) for name in hooks})
         total = metric.measure(Seen(logits[:, -1])).sum()
         if not total.requires_grad:
@@ -77,16 +76,3 @@ def _forward(network: Network, batch: Batch, visits: dict[str, Any]) -> Tensor:
 
     network.run(_call, tensors, visits)
     return result[0].logits
-
-
-@contextmanager
-def _frozen(hf: Any) -> Iterator[None]:
-    """Without gradients of the weights, for which every layer would keep its inputs."""
-    learning = [p for p in hf.parameters() if p.requires_grad]
-    for parameter in learning:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in learning:
-            parameter.requires_grad_(True)
