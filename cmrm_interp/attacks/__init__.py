@@ -8,6 +8,7 @@ from cmrm_interp.attacks.likelihood import answer_loss
 from cmrm_interp.attacks.noise import perturbed
 from cmrm_interp.attacks.pgd import PGD, Adversarial
 from cmrm_interp.attacks.pixels import PixelSpace, pixel_space
+from cmrm_interp.attacks.regions import RegionScores
 from cmrm_interp.attacks.typographic import CARRIER, typographic, typographic_suite
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "PGD",
     "Adversarial",
     "PixelSpace",
+    "RegionScores",
     "answer_loss",
     "perturbed",
     "pixel_space",

@@ -6,6 +6,7 @@ order given at each hook point. With zero strength the result is bit-equal to no
 """
 
 from cmrm_interp.interventions.base import Chosen, Intervention, Step
+from cmrm_interp.interventions.calibrated import CosineFrom, SubtractRelative
 from cmrm_interp.interventions.gates import ByRow, CosineAbove, DotAbove, Gate, HasImage
 from cmrm_interp.interventions.hook import Hook
 from cmrm_interp.interventions.keeping_norm import AddKeepingNorm
@@ -26,6 +27,7 @@ __all__ = [
     "Chosen",
     "Clamp",
     "CosineAbove",
+    "CosineFrom",
     "DotAbove",
     "Gate",
     "HasImage",
@@ -38,5 +40,6 @@ __all__ = [
     "Skip",
     "Step",
     "Subtract",
+    "SubtractRelative",
     "Units",
 ]
