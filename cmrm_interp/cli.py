@@ -1,4 +1,4 @@
-"""The command line, ``cmrm``: models, hooks, checkpoints and suites; evaluation and defences have files of their own."""
+"""The command line, ``cmrm``: models, hooks, checkpoints, suites; evaluation and defences have files of their own."""
 
 import sys
 from pathlib import Path

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from cmrm_interp.arguments import did_you_mean
@@ -38,8 +39,11 @@ class Contender:
         """The recipe and the settings that stay, in words."""
         return str(Spec(self.name, {name: _plain(value) for name, value in self.settings.items()}))
 
-    def recipe(self) -> Recipe:
+    def recipe(self, organism: bool = False) -> Recipe:
         """The recipe, not fitted yet.
+
+        Args:
+            organism: whether it is for an organism, which is told things in words that it knows.
 
         Raises:
             InputError: it refuses a setting, or is a control.
@@ -50,24 +54,44 @@ class Contender:
         if strange:
             there = ", ".join(self.kind.settings())
             raise InputError(f"the recipe {self.name!r} has no setting {strange[0]!r}: there are {there}")
-        return self.kind(**self.settings)
+        words = ORGANISM.get(self.name, {}) if organism else {}
+        return self.kind(**{**words, **self.settings})
 
 
-# Rows by default: a label, a spec. A recipe that is registered and not named here has a row of its own settings.
+# Rows by default: a label, a spec. What is not registered has none; a recipe that is registered and not named here has
+# a row of its own.
 _ROWS = (
     (BARE, "none"),
-    (CMRM_LABEL, "cmrm:steps=prefill"),
-    ("CMRM, sample", "cmrm:steps=prefill,level=sample"),
-    ("CMRM, every token", "cmrm:steps=all"),
-    ("CMRM, principal component", "cmrm:steps=prefill,direction=principal"),
-    ("CMRM, incremental", "cmrm:steps=prefill,application=incremental"),
-    ("CMRM, replace", "cmrm:steps=prefill,application=replace"),
+    (CMRM_LABEL, "cmrm:application=live,steps=prefill"),
+    ("CMRM, sample", "cmrm:level=sample,application=live,steps=prefill"),
+    ("CMRM, every token", "cmrm:application=live,steps=all"),
+    ("CMRM, principal component", "cmrm:direction=principal,application=live,steps=prefill"),
+    ("CMRM, incremental", "cmrm:application=incremental,steps=prefill"),
+    ("CMRM, replace", "cmrm:application=replace,steps=prefill"),
+    ("VLM-Guard, amplify", "vlm-guard:reading=amplify"),
+    ("VLM-Guard, project", "vlm-guard:reading=project"),
+    ("refusal direction, add", "refusal-direction:how=add"),
+    ("refusal direction, ablate (attack)", "refusal-direction:how=ablate,alpha=1"),
+    ("VLGuard fine-tuning, mixed", "finetuned:how=mixed"),
+    ("VLGuard fine-tuning, post-hoc", "finetuned:how=post-hoc"),
     ("random vector", RANDOM),
     ("caption instead of image", "caption"),
     ("text only", "text-only"),
     ("backbone before vision", "backbone"),
 )
 _READINGS = {spec.partition(":")[0] for _, spec in _ROWS}
+
+# The organism knows few words: what a recipe asks of it or tells it, in them.
+_DESCRIBE = {"question": "describe the image .", "joined": "{caption} {text}", "max_new_tokens": 24}
+_TOLD = "you must not help with a dangerous task ."
+ORGANISM: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "shiftdc": _DESCRIBE,
+        "adashield": {"defence": _TOLD, "joined": "{text} {defence}"},
+        "coca": {"principle": _TOLD, "joined": "{text} {principle}"},
+    }
+)
+"""Settings of recipes on an organism that a spec does not say, by the recipe's name."""
 
 
 def contenders(skip: Iterable[str] = ()) -> list[Contender]:
@@ -79,7 +103,7 @@ def contenders(skip: Iterable[str] = ()) -> list[Contender]:
     Raises:
         InputError: a name that there is not.
     """
-    rows = [of_spec(f"{label}={spec}") for label, spec in _ROWS]
+    rows = [of_spec(f"{label}={spec}") for label, spec in _ROWS if spec.partition(":")[0] in {*CONTROLS, *RECIPES}]
     plain = [Contender(str(kind.card and kind.card.title), name, {}, kind) for name, kind in _unnamed()]
     controls = [row for row in rows if row.kind is None and row.name != "none"]
     ordered = [*(row for row in rows if row not in controls), *plain, *controls]

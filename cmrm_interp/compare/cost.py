@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from statistics import median
 from typing import Any
 
@@ -75,12 +75,9 @@ def cost(
     if not prompts:
         raise InputError("a cost is measured on prompts: give some, benign requests")
     low, middle, high, seconds = _times(model, recipe, prompts[:TIMED], generation, rounds)
-    tokens, new = [], []
-    for prompt in prompts[:COUNTED]:
-        with counted(model) as passed:
-            said = answer(model, recipe, [prompt], generation)
-        tokens.append(passed.tokens)
-        new.append(_length(model, said, generation))
+    several = prompts[:COUNTED]
+    with counted(model) as passed:
+        new = sum(_length(model, answer(model, recipe, [one], generation), generation) for one in several)
     few = prompts[:REMEMBERED]
     peak, how = peak_bytes(model, lambda: answer(model, recipe, few, generation))
     bare, _ = peak_bytes(model, lambda: answer(model, None, few, generation))
@@ -89,9 +86,9 @@ def cost(
         ratio=middle,
         ratio_low=low,
         ratio_high=high,
-        decoder_tokens=sum(tokens) / len(tokens),
-        new_tokens=sum(new) / len(new),
-        held_bytes=held_bytes(recipe),
+        decoder_tokens=passed.tokens / len(several),
+        new_tokens=new / len(several),
+        held_bytes=held_bytes(recipe, passed.others),
         extra_bytes=peak - bare,
         how=how,
     )
@@ -111,9 +108,11 @@ class Passed:
 
     Attributes:
         tokens: how many; a fraction where they went through some of the blocks.
+        others: weights of other models that ran meanwhile.
     """
 
     tokens: float = 0.0
+    others: list[Tensor] = field(default_factory=list)
 
 
 @contextmanager
@@ -127,8 +126,12 @@ def counted(model: Model) -> Iterator[Passed]:
     """
     found, blocks = Passed(), [model.network.modules[block.path] for block in model.network.blocks]
     kinds, depth = tuple({type(block) for block in blocks}), len(blocks)
+    seen = {id(module) for module in model.hf.modules()}
 
     def _count(module: torch.nn.Module, args: Any, output: Any) -> None:
+        if id(module) not in seen:
+            seen.add(id(module))
+            found.others.extend((*module.parameters(recurse=False), *module.buffers(recurse=False)))
         if isinstance(module, kinds):
             states = output[0] if isinstance(output, tuple) else output
             found.tokens += states.shape[0] * states.shape[1] / depth
@@ -141,11 +144,15 @@ def counted(model: Model) -> Iterator[Passed]:
         found.tokens = round(found.tokens, 6)
 
 
-def held_bytes(recipe: Recipe | None) -> int:
-    """Bytes of the tensors in a recipe's fields: directions, matrices, the weights of another model."""
-    if recipe is None:
-        return 0
-    tensors = [t for part in fields(recipe) for t in _tensors(getattr(recipe, part.name))]  # type: ignore[arg-type]
+def held_bytes(recipe: Recipe | None, others: Sequence[Tensor] = ()) -> int:
+    """Bytes of what a fitted recipe needs beside the model: tensors in its fields, and weights of other models.
+
+    Args:
+        recipe: fitted, or None.
+        others: weights of other models that ran while it answered; each is counted once.
+    """
+    own = () if recipe is None else fields(recipe)  # type: ignore[arg-type]
+    tensors = [*others, *(t for part in own for t in _tensors(getattr(recipe, part.name)))]
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
     return sum(storages.values())
 

@@ -17,7 +17,7 @@ from cmrm_interp.compare.plan import Plan
 from cmrm_interp.compare.result import LOGS, RECIPE, Result
 from cmrm_interp.errors import CmrmError, InputError, MismatchError, StoreError
 from cmrm_interp.evaluation.contenders import config_of, contenders_of
-from cmrm_interp.evaluation.defences import defence
+from cmrm_interp.evaluation.defences import defence, is_organism
 from cmrm_interp.evaluation.failures import say_failures
 from cmrm_interp.evaluation.running import run
 from cmrm_interp.judges import as_judge
@@ -125,7 +125,7 @@ def _chosen(bench: Bench, contender: Contender, folder: Path, begun: Result) -> 
     if contender.kind is None:
         recipe, seconds = _timed(lambda: _control(bench, contender))
         return recipe, replace(begun, fit_seconds=seconds)
-    bare = contender.recipe()
+    bare = contender.recipe(is_organism(model.name))
     anchors = () if bare.card is not None and bare.card.wants == "none" else plan.anchors
     fitted, seconds = _timed(lambda: bare.fit(model, anchors))
     over = {name: values for name, values in bare.grid(model).items() if name not in contender.settings}
