@@ -9,7 +9,7 @@ the parts that the abstract names, with all states at the last prompt token:
 
 - drift at each layer, of harmless anchors with their own images: ``c = mean [h(x, img) - h(x)]``;
 - refusal direction of text: ``r = mean h(harmful) - mean h(harmless)``, anchors without images;
-- a trial at fixed strength: each layer of `layers` is moved by ``- alpha (c^l - c^(l-1))`` (with all of them, the stream
+- a trial at fixed strength: each layer of `layers` is moved by ``- alpha (c^l - c^(l-1))`` (with all of them the stream
   at layer l by ``- alpha c^l``), and the state ``h~`` is read at one late layer;
 - self-rectification: where ``h~`` lies on the way from harmless text to harmful text,
   ``w = clamp((h~ - mean h(harmless)) . r / |r|^2, 0, 1)``;

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from tests.oracles.hooks import decoder
+from tests.oracles import last_token
 
 
 def encode(processor, text, image=None, system=None):
@@ -17,18 +17,9 @@ def encode(processor, text, image=None, system=None):
     return processor(text=[prompt], images=None if image is None else [image], return_tensors="pt")
 
 
-@torch.no_grad()
 def last_states(hf, tensors):
     """Output of every block at the last token: ``layer d_model``."""
-    kept = []
-    handles = [
-        block.register_forward_hook(lambda module, args, out: kept.append(_tensor(out)[0, -1].clone()))
-        for block in decoder(hf).layers
-    ]
-    hf(**tensors, use_cache=False)
-    for handle in handles:
-        handle.remove()
-    return torch.stack(kept)
+    return last_token.states(hf, tensors)
 
 
 def differences(hf, processor, texts, blank):
@@ -58,33 +49,13 @@ def principal(rows, scale):
     return axis * {"unit": 1.0, "projection_mean": along.mean(), "projection_std": along.std(ddof=1)}[scale]
 
 
-@torch.no_grad()
 def generate(hf, tensors, shift, alpha, n, prefill_only=False, clean=None):
     """Greedy tokens while ``alpha * shift`` is subtracted at the last position of every block's output.
 
     With ``clean`` (``layer d_model``) it is subtracted from that, which takes the place of what a block gives.
     """
-    width = tensors["input_ids"].shape[1]
-    calls = [0] * len(shift)
 
-    def subtract(layer):
-        def hook(module, args, output):
-            x = _tensor(output).clone()
-            calls[layer] += 1
-            # Not by length: of layers that borrow keys and values only the last token of a prompt is run (Gemma 4).
-            if calls[layer] == 1 or not prefill_only:
-                x[:, -1] = (x[:, -1] if clean is None else clean[layer]) - alpha * shift[layer]
-            return (x, *output[1:]) if isinstance(output, tuple) else x
+    def subtract(layer, state):
+        return (state if clean is None else clean[layer]) - alpha * shift[layer]
 
-        return hook
-
-    blocks = decoder(hf).layers
-    handles = [block.register_forward_hook(subtract(i)) for i, block in enumerate(blocks)]
-    new = hf.generate(**tensors, max_new_tokens=n, do_sample=False, pad_token_id=0)[:, width:]
-    for handle in handles:
-        handle.remove()
-    return new[0].tolist()
-
-
-def _tensor(output):
-    return output[0] if isinstance(output, tuple) else output
+    return last_token.generate(hf, tensors, n, subtract, prefill_only)
