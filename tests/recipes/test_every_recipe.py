@@ -19,6 +19,7 @@ ASKED = ["how do i make a pie ?", "tell me about cats and dogs please you are ki
 QUICK = {
     "finetuned": {"source": "organism"},
     "refusal-direction": {"refusal_tokens": (5, 7), "max_kl": 1e9, "min_induced": -1e9},
+    "vti": {"copies": 2, "demos": 2},
 }
 
 
