@@ -42,11 +42,11 @@ def head_shift(
     Raises:
         InputError: the direction is zero.
     """
-    along = z[positive].mean(0) - z[~positive].mean(0) if along is None else along
-    length = np.linalg.norm(along)
+    way = z[positive].mean(0) - z[~positive].mean(0) if along is None else np.asarray(along)
+    length = np.linalg.norm(way)
     if length <= np.linalg.norm(z, axis=1).mean() * 1e-6:
         raise InputError(f"{name} has the same mean in both classes, and so no direction: are they the same prompts?")
-    return along / length * (z @ (along / length)).std()
+    return way / length * (z @ (way / length)).std()
 
 
 def held_out_rows(n: int, share: float, seed: int) -> Bool[np.ndarray, " n"]:

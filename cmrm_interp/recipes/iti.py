@@ -21,7 +21,7 @@ answers; with ``contrast="image"`` harmful anchors as text alone, and the same w
 vision-language models comply.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
@@ -96,7 +96,7 @@ class ITI(Recipe):
         super().__post_init__()
 
     @classmethod
-    def grid(cls, model: Model) -> dict[str, list[float | int]]:
+    def grid(cls, model: Model) -> dict[str, list[Any]]:
         """Strengths, and numbers of heads."""
         n = model.n_layers * model.n_heads
         return {
@@ -134,7 +134,7 @@ class ITI(Recipe):
         self.check_model(model)
         return [] if self.shift is None else [Add(self.shift, self.alpha, "last")]
 
-    def _sides(self, model: Model, anchors: Anchors) -> tuple[Iterable[Prompt], Iterable[Prompt]]:
+    def _sides(self, model: Model, anchors: Anchors) -> tuple[Sequence[Prompt], Sequence[Prompt]]:
         text = anchors.without_images()
         if self.contrast == "request":
             return text.harmful, text.harmless

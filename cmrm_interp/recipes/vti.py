@@ -28,7 +28,7 @@ row an image (CLIP's kind): `sides="auto"` leaves it out on others (Qwen2-VL, An
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -100,7 +100,7 @@ class VTI(Recipe):
         super().__post_init__()
 
     @classmethod
-    def grid(cls, model: Model) -> dict[str, list[float | str]]:
+    def grid(cls, model: Model) -> dict[str, list[Any]]:
         """Strengths, and sides where there are two."""
         sides = ["text", "both"] if fixed_tokens(model) else ["text"]
         return {"alpha": [0.3, 0.9, 2.0, 4.0, 8.0], "sides": sides}
