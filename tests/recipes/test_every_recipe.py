@@ -20,6 +20,7 @@ QUICK = {
     "finetuned": {"source": "organism"},
     "refusal-direction": {"refusal_tokens": (5, 7), "max_kl": 1e9, "min_induced": -1e9},
     "vti": {"copies": 2, "demos": 2},
+    "shiftdc": {"question": "what is this ?", "max_new_tokens": 4},
 }
 
 
