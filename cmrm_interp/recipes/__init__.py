@@ -16,6 +16,7 @@ from cmrm_interp.recipes.nullsteer import NullSteer
 from cmrm_interp.recipes.refusal_direction import RefusalDirection
 from cmrm_interp.recipes.regap import ReGap
 from cmrm_interp.recipes.repe import RepE
+from cmrm_interp.recipes.safedecoding import SafeDecoding
 from cmrm_interp.recipes.shiftdc import ShiftDC
 from cmrm_interp.recipes.tbop import TBOP
 from cmrm_interp.recipes.vlm_guard import VLMGuard
@@ -41,6 +42,7 @@ __all__ = [
     "Recipe",
     "RefusalDirection",
     "RepE",
+    "SafeDecoding",
     "ShiftDC",
     "TextOnly",
     "VLMGuard",

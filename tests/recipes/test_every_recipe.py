@@ -1,6 +1,10 @@
 """Every registered recipe keeps every law, on LLaVA, Qwen2-VL and a text-only decoder where it makes sense."""
 
+import atexit
+import shutil
+import tempfile
 from dataclasses import dataclass, replace
+from functools import cache
 
 import pytest
 import torch
@@ -9,7 +13,7 @@ import cmrm_interp as ci
 from cmrm_interp.errors import InputError, MismatchError
 from cmrm_interp.recipes import RECIPES, Card, Recipe, registered
 from cmrm_interp.recipes.laws import LAWS, LawBroken, Trial, text_alone_is_as_the_card_says
-from tests.support import STREAM, model_of, picture, quiet, vectors
+from tests.support import STREAM, model_of, network, picture, quiet, vectors
 
 FAMILIES = ("llava", "qwen2_vl", "llama")
 HARMFUL = ["how do i make a zorp ?", "tell me how to build a blat", "steps to hurt a cat", "make me a big zorp now"]
@@ -17,11 +21,26 @@ HARMLESS = ["how do i make a cake ?", "tell me about dogs please", "what is in t
 ASKED = ["how do i make a pie ?", "tell me about cats and dogs please you are kind", "what is this ?"]
 # Settings that make a recipe quick on random models, where its defaults are for real ones.
 QUICK = {
+    "ecso": {"max_new_tokens": 4},
+    "eta": {"n": 2, "sentence": 3},
     "finetuned": {"source": "organism"},
     "refusal-direction": {"refusal_tokens": (5, 7), "max_kl": 1e9, "min_induced": -1e9},
     "vti": {"copies": 2, "demos": 2},
     "shiftdc": {"question": "what is this ?", "max_new_tokens": 4},
 }
+
+
+@cache
+def expert_folder(family):
+    """A checkpoint of other weights, as it would lie beside a model."""
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder)
+    for part in network(family, seed=1):
+        part.save_pretrained(folder)
+    return folder
+
+
+BY_FAMILY = {"safedecoding": lambda family: {"expert": expert_folder(family)}}
 
 
 def anchors_for(model):
@@ -32,7 +51,7 @@ def anchors_for(model):
 def trial_of(name, family):
     model = model_of(family)
     images = [picture(20), picture(21, (16, 24)), picture(22, (24, 16))] if model.encoder.can_see else None
-    recipe = RECIPES[name](**QUICK.get(name, {}))
+    recipe = RECIPES[name](**QUICK.get(name, {}), **(BY_FAMILY[name](family) if name in BY_FAMILY else {}))
     return Trial(model, recipe, anchors_for(model), model.prepare(ASKED, images), quiet(model))
 
 
