@@ -97,12 +97,11 @@ class ITI(Recipe):
 
     @classmethod
     def grid(cls, model: Model) -> dict[str, list[Any]]:
-        """Strengths, and numbers of heads."""
+        """Classes, strengths, and numbers of heads."""
         n = model.n_layers * model.n_heads
-        return {
-            "alpha": [2.0, 5.0, 10.0, 15.0],
-            "heads": [max(round(share * n), 1) for share in (PAPER_SHARE, 0.2, 0.5)],
-        }
+        heads = [max(round(share * n), 1) for share in (0.2, 0.5)]
+        contrast = ["request", "image"] if model.encoder.can_see else ["request"]
+        return {"contrast": contrast, "alpha": [1.0, 1.5, 2.0, 5.0], "heads": heads}
 
     def fit(self, model: Model, anchors: AnchorPrompts = ()) -> Self:
         """Probe every head, choose the best, and find how to move them.
