@@ -2,7 +2,7 @@
 
 __version__ = "0.1.0"
 
-from cmrm_interp import images, metrics, patching, positions, recipes
+from cmrm_interp import finetuning, images, metrics, patching, positions, recipes
 from cmrm_interp.activations import Activations
 from cmrm_interp.attention import attention_map, attention_to, knockout_sweep
 from cmrm_interp.attribution import direct_logit_attribution
@@ -92,6 +92,7 @@ __all__ = [
     "difference",
     "direct_logit_attribution",
     "evaluate",
+    "finetuning",
     "gap",
     "images",
     "knockout_sweep",

@@ -1,6 +1,7 @@
 """Fine-tuning: the loss against bare transformers, what moves, what is written, and going on after a kill."""
 
 import json
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -126,7 +127,11 @@ def test_the_folder_answers_what_was_learned(tmp_path):
     settings = Training(steps=60, lr=1e-2, batch_size=3, warmup=5, checkpoint_every=0)
     folder = finetune(model, examples, tmp_path / "new", settings, progress=False)
     new = ci.load(folder)
-    said = new.generate(new.prepare([example.prompt for example in examples]), max_new_tokens=12)
+    said = new.generate(
+        new.prepare([example.prompt for example in examples]),
+        max_new_tokens=12,
+        eos_token_id=new.tokenizer.eos_token_id,
+    )
     assert [text.strip() for text in said] == ANSWERS
     told = json.loads((folder / "finetuning.json").read_text())
     assert told["fingerprint"] == new.fingerprint != model.fingerprint == told["source_fingerprint"]
@@ -219,31 +224,29 @@ def test_answers_end_as_the_template_ends_them():
         assert text.count(parts.tokenizer.eos_token) == 1
 
 
-class Template:
-    """An encoder whose chat template is a function of the turns."""
-
-    def __init__(self, prompt, whole):
-        self.prompt, self.whole = prompt, whole
-
-    def text(self, prompt):
-        return self.prompt
-
-    def render(self, turns, to_answer):
-        assert not to_answer
-        return self.whole.format(turns[-1]["content"][0]["text"])
+TURNS = "{% for turn in messages %}BODY{% endfor %}{% if add_generation_prompt %}ASK{% endif %}"
 
 
 @pytest.mark.parametrize(
-    ("prompt", "whole", "written"),
+    ("body", "ask", "written"),
     [
-        ("USER: hi ASSISTANT:", "USER: hi ASSISTANT: {} ", " fine</s>"),
-        ("<u>hi<e>\n<a>\n", "<u>hi<e>\n<a>\n{}<e>\n", "fine<e>"),
-        ("<u>hi<e>\n<a>\n", "<u>hi<e>\n<a>\n<think>\n\n</think>\n\n{}<e>\n", "<think>\n\n</think>\n\nfine<e>"),
-        ("<u>hi<e><a>", "<u>hi!<e><a>{}<e>", "fine</s>"),
+        ("{{ turn.role.upper() }}: {{ turn.content[0].text }} ", "ASSISTANT:", " fine</s>"),
+        ("<{{ turn.role }}>{{ turn.content[0].text }}<e>\n", "<assistant>", "fine<e>"),
+        (
+            "<{{ turn.role }}>{{ '~~' if turn.role == 'assistant' }}{{ turn.content[0].text }}<e>",
+            "<assistant>",
+            "~~fine<e>",
+        ),
+        ("<{{ turn.role }}>{{ loop.length }}{{ turn.content[0].text }}<e>", "<assistant>", "fine</s>"),
+        ("<{{ turn.role }}>{{ turn.content[0].text.upper() }}<e>", "<assistant>", "fine</s>"),
     ],
+    ids=["no end", "end", "lead", "prompt told otherwise", "answer told otherwise"],
 )
-def test_what_follows_a_prompt_is_what_the_template_writes(prompt, whole, written):
-    assert Writer(Template(prompt, whole), ("</s>", "<e>")).answer(Example(Prompt("hi"), "fine ")) == written
+def test_what_follows_a_prompt_is_what_the_template_writes(body, ask, written):
+    tokenizer = deepcopy(model_of("llava").tokenizer)
+    tokenizer.chat_template = TURNS.replace("BODY", body).replace("ASK", ask)
+    encoder = Encoder(model_of("llava").family, None, tokenizer, None, frozenset())
+    assert Writer(encoder, ("</s>", "<e>")).answer(Example(Prompt("hi"), "fine ")) == written
 
 
 def test_an_answer_that_runs_into_the_prompt_is_refused():
