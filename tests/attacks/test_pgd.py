@@ -125,10 +125,8 @@ def test_inputs_without_pictures_are_refused():
     encoded = model.from_encoding(model.prepare(TEXTS[:1], picture(0)).tensors)
     with pytest.raises(InputError, match=r"made by from_encoding and have no prompts: use model\.prepare"):
         attack.attack(model, encoded, "you")
-    with pytest.raises(
-        InputError, match="one change for all pictures needs pictures of one size, and the model sees 16 x"
-    ):
-        seen = model_of("qwen2_vl")
+    seen = model_of("qwen2_vl")
+    with pytest.raises(InputError, match=r"one change for all pictures needs pictures of one size, .* sees 16 x"):
         PGD(steps=1, universal=True).attack(seen, shown(seen), "you")
 
 

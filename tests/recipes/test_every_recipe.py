@@ -21,6 +21,7 @@ HARMLESS = ["how do i make a cake ?", "tell me about dogs please", "what is in t
 ASKED = ["how do i make a pie ?", "tell me about cats and dogs please you are kind", "what is this ?"]
 # Settings that make a recipe quick on random models, where its defaults are for real ones.
 QUICK = {
+    "astra": {"n_images": 2, "steps": 2, "masks": 8, "target": "a cake"},
     "ecso": {"max_new_tokens": 4},
     "eta": {"n": 2, "sentence": 3},
     "finetuned": {"source": "organism"},
