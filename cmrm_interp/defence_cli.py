@@ -57,7 +57,7 @@ def finetune(  # noqa: PLR0913 - the options of a command
     if not safety and not helpful and refusal is None and defended.is_organism(model):
         plan = defended.plan(model, how, seed)  # type: ignore[arg-type]
         typer.echo(f"{how}: {plan.note}")
-        kwargs = {} if isinstance(plan.source, tuple) else {"dtype": dtype}
+        kwargs: dict[str, Any] = {} if isinstance(plan.source, tuple) else {"dtype": dtype}
         run(plan.source, plan.examples, out, replace(plan.settings, **{**own, "seed": seed}), **kwargs)
     else:
         examples = _examples(model, how, safety, helpful, refusal)

@@ -108,5 +108,5 @@ def _other(folder: str, model: Model) -> Model:
 # Two are kept, which is what a comparison of Mixed and Post-hoc goes back and forth between.
 @lru_cache(maxsize=2)
 def _loaded(folder: str, dtype: Any, device: str) -> Model:
-    placed = {} if device == "cpu" else {"device_map": device}
+    placed: dict[str, Any] = {} if device == "cpu" else {"device_map": device}
     return load(folder, dtype=dtype, **placed)
