@@ -118,9 +118,10 @@ def ridge_map(
     factor, info = torch.linalg.cholesky_ex(gram)
     diagonal = factor.diagonal().abs()
     # A factor may come out of rounding alone where the exact one does not exist.
-    if int(info) or diagonal.min() <= diagonal.max() * 1e-7:
+    rounding = (10 * len(gram) * torch.finfo(torch.float64).eps) ** 0.5
+    if int(info) or diagonal.min() <= diagonal.max() * rounding:
         raise InputError(
             f"the {x.shape[0]} activations do not span the {rows.shape[0]} dimensions of the map, so that its equation"
-            " is singular: add ridge > 0, or give more activations"
+            f" is singular: add ridge > {ridge:g}, or give more activations"
         )
     return torch.cholesky_solve(z.T @ wanted, factor).T @ rows

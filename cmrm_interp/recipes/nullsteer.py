@@ -61,7 +61,7 @@ class NullSteer(AlphaSteer):
     @classmethod
     def grid(cls, model: Model) -> dict[str, list[float]]:
         """Strengths, and sizes of the null space."""
-        return {"alpha": [0.5, 1.0, 1.5, 2.0], "null_share": [0.25, 0.5, 0.75]}
+        return {"alpha": [0.5, 1.0, 2.0, 4.0], "null_share": [0.25, 0.5, 0.75]}
 
     def _checked(self, model: Model, anchors: AnchorPrompts) -> Anchors:
         need_vision(model, self)
