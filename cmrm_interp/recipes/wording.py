@@ -5,11 +5,12 @@ from string import Formatter
 from cmrm_interp.errors import InputError
 
 
-def check_wording(recipe: object, **places: tuple[str, ...]) -> None:
+def check_wording(recipe: object, optional: tuple[str, ...] = (), **places: tuple[str, ...]) -> None:
     """Refuse a text of a recipe that has not the places which will be filled, or has others.
 
     Args:
         recipe: has the texts.
+        optional: settings whose texts may leave places out.
         **places: name of a setting, and the places of its text, such as ``("text", "answer")``.
 
     Raises:
@@ -18,7 +19,7 @@ def check_wording(recipe: object, **places: tuple[str, ...]) -> None:
     for name, wanted in places.items():
         text = getattr(recipe, name)
         there = {place for _, place, _, _ in Formatter().parse(text) if place is not None}
-        if there != set(wanted):
+        if there - set(wanted) or (name not in optional and there != set(wanted)):
             told = " and ".join(f"{{{place}}}" for place in wanted)
             raise InputError(
                 f"{type(recipe).__name__}({name}={text!r}): this text needs the places {told}, each at least once, and"
