@@ -18,7 +18,8 @@ parameters; K is kept here as a share of the heads, 48/1024.
 Ours: the two classes. Truthful and untruthful answers become states in which the model refuses and others. With
 ``contrast="request"`` these are harmful and harmless anchors as text alone, which an aligned model refuses and
 answers; with ``contrast="image"`` harmful anchors as text alone, and the same with their images, under which
-vision-language models comply.
+vision-language models comply. There most heads tell without a mistake that there is an image, so accuracies hardly
+choose among them: of equals those of lower layers are taken.
 """
 
 from collections.abc import Sequence
