@@ -1,5 +1,6 @@
 """The optimizer's loop: AdamW, warm-up, cosine, accumulated and clipped gradients, checkpoints."""
 
+import math
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -40,6 +41,9 @@ def fit(
 
     Returns:
         The loss of each step: mean over the tokens of its answers, in nats.
+
+    Raises:
+        ModelError: the loss is no number any more.
     """
     from transformers import get_cosine_schedule_with_warmup
 
@@ -114,6 +118,8 @@ def _step(network: nn.Module, passes: Sequence[Encoded], family: FamilyMap) -> f
         loss = summed_loss(network, encoded, family) / tokens
         loss.backward()
         total += loss.item()
+    if not math.isfinite(total):
+        raise ModelError(f"the loss is {total}: lower the learning rate, or load the weights in bf16 or fp32")
     return total
 
 

@@ -50,7 +50,8 @@ def finetune(
 
     Raises:
         InputError: no examples, or one without an answer.
-        ModelError: weights that are elsewhere or quantised, or peft is missing for adapters.
+        ModelError: weights that are elsewhere, quantised or in fp16, peft is missing for adapters, or the loss is no
+            number any more.
         MismatchError: ``OUT.unfinished`` is of another run.
         StoreError: the folder holds something, or cannot be written.
     """
@@ -58,6 +59,7 @@ def finetune(
     check_free(folder)
     _check_examples(examples)
     parts = _bare(source, hf_kwargs)
+    _need_range(parts)
     writer = Writer.of(encoder_of(parts), parts.hf)
     writer.encoder.check([example.prompt for example in examples])
     made_from = weights_hash(parts.family.name, parts.hf)
@@ -106,6 +108,14 @@ def _need_here(hf: Any, name: str) -> None:
         raise ModelError(
             f"the weights of {name} are quantised, and rounded weights cannot take small steps: load the checkpoint in"
             " bf16 or fp32 (without quantization_config)"
+        )
+
+
+def _need_range(parts: Parts) -> None:
+    if parts.hf.dtype == torch.float16:
+        raise ModelError(
+            f"the weights of {parts.name} are in fp16, in which gradients vanish: load them with dtype=bfloat16 (enough"
+            " for adapters) or float32 (--dtype)"
         )
 
 

@@ -22,14 +22,14 @@ from cmrm_interp.organism.tokens import vocabulary
 
 How = Literal["mixed", "post-hoc", "expert"]
 HOW: tuple[How, ...] = ("mixed", "post-hoc", "expert")
-_INSTRUCTIONS = 20000
+_INSTRUCTIONS, _HELPFUL = 20000, 1500
 
 SETTINGS: dict[How, Training] = {
     "mixed": Training(steps=700, lr=7e-4, batch_size=32, warmup=50, trains=("decoder", "projector")),
-    "post-hoc": Training(steps=100, lr=3e-4, batch_size=32),
+    "post-hoc": Training(steps=200, lr=2e-4, batch_size=32),
     "expert": Training(steps=60, lr=1e-3, batch_size=16, lora=LoRA()),
 }
-_SIZES: dict[How, int] = {"mixed": 400, "post-hoc": 600, "expert": 300}
+_SIZES: dict[How, int] = {"mixed": 400, "post-hoc": 400, "expert": 300}
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def plan(folder: str, how: How, seed: int = 0) -> Plan:
         return Plan(folder, own, settings, f"its own refusals to {len(own)} requests as text, learned with images")
     safe = safety(suites, REFUSAL)
     if how == "post-hoc":
-        other = helpful(list(organism_helpful(_SIZES[how], seed).values()))
+        other = helpful(list(organism_helpful(_HELPFUL, seed).values()))
         return Plan(folder, [*safe, *other], settings, f"{len(safe)} of safety and {len(other)} helpful, afterwards")
     told = f"{len(safe)} of safety among {_INSTRUCTIONS} of instruction tuning, from"
     both = [*safe, *instructions(_INSTRUCTIONS, seed)]

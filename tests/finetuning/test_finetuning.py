@@ -330,8 +330,19 @@ def test_weights_that_are_elsewhere_or_rounded_are_refused(tmp_path):
     with pytest.raises(ModelError, match="are quantised, and rounded weights cannot take small steps"):
         finetune((hf, processor), examples_for(model_of("llava")), tmp_path / "new", QUICK)
     hf, processor = network("llava")
+    with pytest.raises(ModelError, match="are in fp16, in which gradients vanish: load them with dtype=bfloat16"):
+        finetune((hf.half(), processor), examples_for(model_of("llava")), tmp_path / "new", QUICK)
+    hf, processor = network("llava")
     with pytest.raises(ModelError, match=r"are elsewhere \(remote or offloaded\): load them here to fine-tune"):
         finetune((hf.to("meta"), processor), examples_for(model_of("llava")), tmp_path / "new", QUICK)
+
+
+def test_a_loss_that_is_no_number_ends_the_training(tmp_path):
+    hf, processor = network("llava")
+    hf.lm_head.weight.data[0, 0] = float("nan")
+    with pytest.raises(ModelError, match="the loss is nan: lower the learning rate, or load the weights in bf16 or"):
+        finetune((hf, processor), examples_for(model_of("llava")), tmp_path / "new", QUICK, progress=False)
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(

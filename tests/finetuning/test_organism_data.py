@@ -21,7 +21,7 @@ from cmrm_interp.organism.checkpoints import save_checkpoint
 from cmrm_interp.organism.config import ModelConfig
 from cmrm_interp.organism.instructions import before_instructions, instructions
 from cmrm_interp.organism.network import build_network
-from tests.support import network
+from tests.support import network, unchecked
 
 LEARNED = [suite for suites in (organism_safety(60), organism_helpful(60)) for suite in suites.values()]
 
@@ -66,7 +66,8 @@ def test_mixed_begins_before_instruction_tuning_where_that_stage_is_there(tmp_pa
     plan = defended.plan(str(tmp_path / "mine"), "mixed")
     assert all(torch.equal(a, b) for a, b in zip(plan.source[0].parameters(), before.parameters(), strict=True))
     assert len(plan.examples) == 50 + 2 * 400 + 2 * 100
-    with pytest.raises(InputError, match="no way of fine-tuning 'later': use 'mixed', 'post-hoc', 'expert'"):
+    words = "no way of fine-tuning 'later': use 'mixed', 'post-hoc', 'expert'"
+    with unchecked(), pytest.raises(InputError, match=words):
         defended.plan("organism", "later")  # type: ignore[arg-type]
 
 

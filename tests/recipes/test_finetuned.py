@@ -26,7 +26,7 @@ def model(tmp_path):
     """The organism in a folder of its own, with a checkpoint of other weights as its Post-hoc."""
     folder = organism_at(tmp_path / "mine")
     other = ci.load(folder, check=False)
-    other.hf.model.language_model.layers[3].mlp.down_proj.weight.data.zero_()
+    other.hf.model.language_model.layers[3].mlp.down_proj.weight.data.mul_(-3.0)
     other.hf.save_pretrained(folder / "finetuned" / "post-hoc")
     other.processor.save_pretrained(folder / "finetuned" / "post-hoc")
     return ci.load(folder, check=False)
