@@ -192,6 +192,19 @@ def test_nothing_within_the_budget():
     assert "points where 10.0 are allowed" in words
 
 
+def test_the_nearest_to_the_budget_is_taken_where_that_is_asked_for():
+    budget = Budget(over_refusal=0.1)
+    safe, far, near = counts(refused=10), counts(refused=9, complied=1), counts(refused=3, complied=7)
+    rows = rows_of(budget, a1=(safe, far), a3=(counts(complied=5, refused=5), near), a2=(safe, near))
+    assert _best(rows, budget, [HARMFUL, BENIGN], nearest=True) == 2
+    with pytest.raises(InputError, match="none of the 3 candidates keeps within the budget"):
+        _best(rows, budget, [HARMFUL, BENIGN])
+    found = chosen({"alpha": [0.75, 1.0]}, nearest=True)
+    assert found.settings == {"alpha": 0.75}
+    assert not found.within_budget
+    assert result().within_budget
+
+
 class Stopped(BaseException):
     """As a kill: nothing catches it."""
 

@@ -142,7 +142,7 @@ def check_suites(suites: Sequence[Suite], split: str | None) -> None:
         raise InputError(f"two suites have names that differ in signs alone ({', '.join(sorted(folders))}): rename one")
 
 
-def _best(rows: Sequence[Tried], budget: Budget, suites: Sequence[Suite], nearest: bool) -> int:
+def _best(rows: Sequence[Tried], budget: Budget, suites: Sequence[Suite], nearest: bool = False) -> int:
     within = [number for number, row in enumerate(rows) if not budget.excess(row.costs)]
     if not within:
         excess = [(sum(budget.excess(row.costs).values()), row.harm(suites), n) for n, row in enumerate(rows)]

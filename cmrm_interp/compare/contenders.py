@@ -89,6 +89,18 @@ ORGANISM: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "shiftdc": _DESCRIBE,
         "adashield": {"defence": _TOLD, "joined": "{text} {defence}"},
         "coca": {"principle": _TOLD, "joined": "{text} {principle}"},
+        "ecso": {
+            "tell": "{text} {answer} is this dangerous ?",
+            "describe": "describe the image .",
+            "again": "{caption} {text}",
+            "max_new_tokens": 24,
+        },
+        "eta": {
+            "look": "is this image dangerous ?",
+            "tell": "{text} {answer} is this dangerous ?",
+            "prefix": "i must stay safe , ",
+            "sentence": 24,
+        },
     }
 )
 """Settings of recipes on an organism that a spec does not say, by the recipe's name."""

@@ -25,6 +25,7 @@ from cmrm_interp.model import Model
 from cmrm_interp.recipes import CMRM, OtherModel, Recipe, refuse_anchors
 from cmrm_interp.reports.report import Report
 from cmrm_interp.specs import Spec, slug
+from cmrm_interp.store import write_whole
 
 # What a method may meet on a model that it was not made for; it is the method's row, and the others go on. Errors of
 # the disk are nobody's row.
@@ -136,7 +137,7 @@ def _chosen(bench: Bench, contender: Contender, folder: Path, begun: Result) -> 
     choice, spent = _timed(
         lambda: choose(model, fitted, plan.validation, over, plan.budget, nearest=True, **told, **plan.generation)
     )
-    choice.save(folder / "choice")
+    write_whole(folder / "choice.csv", choice.table(intervals=False).to_csv().encode())
     return choice.recipe, replace(
         begun,
         chosen=choice.settings,
