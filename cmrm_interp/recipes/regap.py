@@ -10,7 +10,7 @@ the parts that the abstract names, with all states at the last prompt token:
 - drift at each layer, of harmless anchors with their own images: ``c = mean [h(x, img) - h(x)]``;
 - refusal direction of text: ``r = mean h(harmful) - mean h(harmless)``, anchors without images;
 - a trial at fixed strength: each layer of `layers` is moved by ``- alpha (c^l - c^(l-1))`` (with all of them the stream
-  at layer l by ``- alpha c^l``), and the state ``h~`` is read at one late layer;
+  at layer l by ``- alpha c^l``), and the state ``h~`` is read at one of them;
 - self-rectification: where ``h~`` lies on the way from harmless text to harmful text,
   ``w = clamp((h~ - mean h(harmless)) . r / |r|^2, 0, 1)``;
 - the answer is given under ``w`` times the trial's moves.
@@ -53,7 +53,7 @@ class ReGap(Recipe):
     Attributes:
         alpha: strength of the trial, and of the correction of what looks as harmful as harmful text.
         layers: at which states are moved; None for every one.
-        read_layer: at which the signal is read; None for three quarters of the depth.
+        read_layer: at which the signal is read; None for half of the depth.
         drift: what `fit` found at every layer, as are the others.
         refusal: the refusal direction of text.
         harmless: mean state of harmless text.
@@ -122,13 +122,13 @@ class ReGap(Recipe):
         """How far each input lies from harmless to harmful text, 0 to 1, while `moves` act."""
         assert self.refusal is not None
         assert self.harmless is not None
-        layer = 3 * model.n_layers // 4 if self.read_layer is None else self.read_layer
+        layer = model.n_layers // 2 if self.read_layer is None else self.read_layer
         ((hook, r),) = self.refusal.at([layer]).items()
         states = model.capture(inputs, hook, interventions=moves)[hook].float()
         return ((states - self.harmless[hook]) @ r / (r @ r)).clamp(0, 1)
 
     @classmethod
     def grid(cls, model: Model) -> dict[str, list[Any]]:
-        """Strengths, read at three layers of the upper half."""
-        layers = sorted({model.n_layers // 2, 3 * model.n_layers // 4, model.n_layers - 1})
-        return {"read_layer": layers, "alpha": [0.5, 0.75, 1.0, 1.25, 1.5]}
+        """Strengths (the drift of harmless requests is short), read at two layers of the upper half."""
+        layers = sorted({model.n_layers // 2, 3 * model.n_layers // 4})
+        return {"read_layer": layers, "alpha": [0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0]}

@@ -88,7 +88,6 @@ def test_rows_without_an_image_stay_as_they_are():
 
 def test_the_default_words_are_the_authors():
     assert ShiftDC().joined == JOINED
-    assert ShiftDC.grid(model_of("llava"))["layers"] == [(2, 3), (0, 1, 2, 3)]
 
 
 def test_what_cannot_be_is_refused():
