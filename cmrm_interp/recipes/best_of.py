@@ -90,8 +90,11 @@ def sentence_by_sentence(
 
 
 def _drawn(model: Model, begun: Any, sampling: Sampling, number: int, how: Mapping[str, Any]) -> list[list[int]]:
+    image, forbidden = model.encoder.image_token, list(how.get("suppress_tokens") or ())
     asked = {
         **how,
+        # An image token would stand for an image that there is not.
+        "suppress_tokens": forbidden + ([] if image is None else [image]) or None,
         "do_sample": True,
         "num_return_sequences": sampling.n,
         "top_k": sampling.top_k,
