@@ -27,7 +27,7 @@ _INSTRUCTIONS, _HELPFUL = 20000, 1500
 SETTINGS: dict[How, Training] = {
     "mixed": Training(steps=700, lr=7e-4, batch_size=32, warmup=50, trains=("decoder", "projector")),
     "post-hoc": Training(steps=200, lr=2e-4, batch_size=32),
-    "expert": Training(steps=60, lr=1e-3, batch_size=16, lora=LoRA()),
+    "expert": Training(steps=8, lr=7e-4, batch_size=16, lora=LoRA()),
 }
 _SIZES: dict[How, int] = {"mixed": 400, "post-hoc": 400, "expert": 300}
 
