@@ -2,7 +2,7 @@
 
 __version__ = "0.1.0"
 
-from cmrm_interp import finetuning, images, metrics, patching, positions, recipes
+from cmrm_interp import attacks, finetuning, images, metrics, patching, positions, recipes
 from cmrm_interp.activations import Activations
 from cmrm_interp.attention import attention_map, attention_to, knockout_sweep
 from cmrm_interp.attribution import direct_logit_attribution
@@ -84,6 +84,7 @@ __all__ = [
     "Workers",
     "ablation_sweep",
     "at",
+    "attacks",
     "attention_map",
     "attention_to",
     "bake",

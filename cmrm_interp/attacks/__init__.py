@@ -10,6 +10,7 @@ from cmrm_interp.attacks.pgd import PGD, Adversarial
 from cmrm_interp.attacks.pixels import PixelSpace, pixel_space
 from cmrm_interp.attacks.regions import RegionScores
 from cmrm_interp.attacks.typographic import CARRIER, typographic, typographic_suite
+from cmrm_interp.attacks.world import organism_attacks
 
 __all__ = [
     "CARRIER",
@@ -18,6 +19,7 @@ __all__ = [
     "PixelSpace",
     "RegionScores",
     "answer_loss",
+    "organism_attacks",
     "perturbed",
     "pixel_space",
     "typographic",
