@@ -147,9 +147,8 @@ class CAST(Recipe):
 
     @classmethod
     def grid(cls, model: Model) -> dict[str, list[Any]]:
-        """Strengths, and how anchors are shown."""
-        shown = ["text", "image"] if model.encoder.can_see else ["text"]
-        return {"alpha": [0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.5, 2.0], "anchors_as": shown}
+        """Strengths, and tokens that the condition reads."""
+        return {"alpha": [0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.5, 2.0], "over": ["text", "last"]}
 
 
 def similarity(h: Float[Tensor, "batch d_model"], c: Float[Tensor, " d_model"]) -> Float[Tensor, " batch"]:

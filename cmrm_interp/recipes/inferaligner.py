@@ -149,7 +149,7 @@ class InferAligner(Recipe):
     def grid(cls, model: Model) -> dict[str, list[Any]]:
         """Strengths, and how anchors are shown."""
         shown = ["text", "image"] if model.encoder.can_see else ["text"]
-        return {"alpha": [0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.5, 2.0], "anchors_as": shown}
+        return {"alpha": [0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5], "anchors_as": shown}
 
     def _borrowed(self, own: Directions) -> Directions:
         assert self.aligned is not None

@@ -19,7 +19,9 @@ Equations and steps (read in the authors' code):
 Ours: refusal tokens, if not given, are those with which the model begins its answers to harmful training anchors
 oftener than those to harmless ones, by a tenth of them (the paper names them by hand for each model);
 ``validation`` is the share of each class that is held out (the paper: 32 of 160). Directions that are zero (at the
-first block's input the template's tokens are the same in every prompt) are no candidates.
+first block's input the template's tokens are the same in every prompt) are no candidates. In a model of under 12
+layers, such as the model organism, no direction keeps the paper's limits, which were made for 18 layers and more: `fit`
+says so and by how much, and `grid` tries KL below 2 and induced refusal above -1 there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,6 +45,8 @@ from cmrm_interp.recipes.card import Card, registered
 from cmrm_interp.recipes.classes import AnchorsAs, classes_of
 from cmrm_interp.recipes.refusal_selection import Limits, ablation, addition, refusal_tokens, score, select
 
+# Layers, under which each direction is so large a part of the model that no one keeps the paper's limits.
+_FEW = 12
 # Of a state's length: less is rounding.
 _ROUNDING = 1e-5
 
@@ -148,8 +152,10 @@ class RefusalDirection(Recipe):
 
     @classmethod
     def grid(cls, model: Model) -> dict[str, list[Any]]:
-        """Strengths."""
-        return {"alpha": [0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5]}
+        """Strengths; and wider limits for a model of a few layers (see the module's text)."""
+        alphas = [0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5]
+        wider = {"max_kl": [2.0], "min_induced": [-1.0]} if model.n_layers < _FEW else {}
+        return {"alpha": alphas, **wider}
 
     def _split(self, prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[Prompt]]:
         if len(prompts) < 2:

@@ -61,7 +61,7 @@ def refusal_tokens(model: Model, harmful: Inputs, harmless: Inputs) -> tuple[int
     ]
     found = (said[0] - said[1] >= _TELLING).nonzero().flatten().tolist()
     if not found:
-        most = shown(model, said[0].topk(2).indices.tolist())
+        most = shown(model, [int(said[0].argmax())])
         raise InputError(
             f"the model begins its answers to harmful and to harmless anchors alike (mostly {most}), so that refusals"
             " are not known by their first token: give refusal_tokens=(...), or anchors that it refuses"

@@ -112,4 +112,4 @@ class VLMGuard(Recipe):
     @classmethod
     def grid(cls, model: Model) -> dict[str, list[Any]]:
         """Readings, strengths and ranks."""
-        return {"reading": ["amplify", "project"], "alpha": [0.25, 0.5, 1.0, 2.0], "rank": [1, 4]}
+        return {"reading": ["amplify", "project"], "alpha": [0.1, 0.25, 0.5, 1.0], "rank": [1, 4]}
