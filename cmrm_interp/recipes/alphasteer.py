@@ -61,7 +61,8 @@ class AlphaSteer(Recipe):
 
     Attributes:
         alpha: strength; at 1 the map gives the refusal vector itself, up to ridge and null space.
-        null_share: share of the dimensions that the null space of benign activations takes.
+        null_share: share of the dimensions that the null space of benign activations takes; where few harmless
+            anchors leave more dimensions free, all of these.
         ridge: of the map's fit, in units of squared activations summed over anchors.
         layers: at whose inputs it acts; None for those of the paper, as shares of the depth.
         steps: ``"prefill"`` (the prompt's last token) or ``"all"`` (each new token, too).
@@ -110,7 +111,7 @@ class AlphaSteer(Recipe):
         moments, targets = second_moments(harmless), self._targets(model, known, harmful)
         maps = {}
         for hook in harmful:
-            basis = null_space_basis(moments[hook], size=self._size(model))
+            basis = null_space_basis(moments[hook], size=self._size(model, harmless.n_rows))
             maps[hook] = ridge_map(harmful[hook], targets[hook], self.ridge, basis).float()
         return replace(self, maps=maps, model=model.fingerprint, anchors=marks(list(known)))
 
@@ -138,5 +139,7 @@ class AlphaSteer(Recipe):
     def _layers(self, model: Model) -> Iterable[int]:
         return check_layers(self.layers, model.n_layers) or layers_at(model, 8 / 32, 20 / 32)  # type: ignore[arg-type]
 
-    def _size(self, model: Model) -> int:
-        return min(max(round(self.null_share * model.d_model), 1), model.d_model - 1)
+    def _size(self, model: Model, n_harmless: int) -> int:
+        # What few anchors leave free is all alike, and to take a part of it would be to draw lots.
+        free = model.d_model - n_harmless
+        return min(max(round(self.null_share * model.d_model), free, 1), model.d_model - 1)
