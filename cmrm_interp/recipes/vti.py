@@ -179,6 +179,9 @@ def stacked_direction(differences: Float[Tensor, "n d"]) -> Float[Tensor, " d"]:
 
 def _at_mlps(model: Model, turns: Float[Tensor, "*tokens layers_d"], hooks: Sequence[str], rows: Rows) -> Directions:
     """The parts of long vectors that belong to each layer, of length one, at the outputs of the layers' MLPs."""
-    parts = turns.float().chunk(len(hooks), -1)
+    parts = turns.unflatten(-1, (len(hooks), -1)).movedim(-2, 0)
+    norms = parts.norm(dim=-1, keepdim=True)
+    # A class token is the same for every image before the first block: what it has there is rounding.
+    unit = torch.where(norms > 1e-6 * norms.max(), parts / norms, 0.0).float()
     names = [f"{hook.rpartition('.')[0]}.hook_mlp_out" for hook in hooks]
-    return Directions(dict(zip(names, parts, strict=True)), rows, model.fingerprint, "VTI").unit()
+    return Directions(dict(zip(names, unit, strict=True)), rows, model.fingerprint, "VTI")
