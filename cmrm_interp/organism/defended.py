@@ -1,7 +1,7 @@
 """An organism, fine-tuned to be safe with images: VLGuard's Mixed and Post-hoc, and SafeDecoding's expert.
 
-All that is learned are training words and pictures of the world. Steps and learning rates were chosen on the
-validation split of training seed 1.
+All that is learned are training words and pictures of the world. Steps and learning rates of Post-hoc and expert were
+chosen on validation words. Mixed has the learning rate of instruction tuning and a third of its examples, once each.
 """
 
 import json
