@@ -8,6 +8,7 @@ from cmrm_interp.attention import attention_map, attention_to, knockout_sweep
 from cmrm_interp.attribution import direct_logit_attribution
 from cmrm_interp.bake import bake, whole_stream
 from cmrm_interp.choose import Budget, Choice, choose
+from cmrm_interp.compare import Comparison, compare
 from cmrm_interp.datasets.anchors import Anchors
 from cmrm_interp.directions import Directions, cosine, random_like
 from cmrm_interp.estimators import difference, mean_diff, principal_direction, project, reject
@@ -58,6 +59,7 @@ __all__ = [
     "ByRow",
     "Choice",
     "Clamp",
+    "Comparison",
     "CosineAbove",
     "Directions",
     "DotAbove",
@@ -93,6 +95,7 @@ __all__ = [
     "attention_to",
     "bake",
     "choose",
+    "compare",
     "cosine",
     "difference",
     "direct_logit_attribution",

@@ -5,6 +5,7 @@ from cmrm_interp.records import markdown as table
 
 _ANCHORS = {"none": "none", "any": "any prompts", "both": "both classes"}
 _HEAD = ("name", "method", "what it does", "fitted on", "source", "how sure the formula is")
+OWN = "this package"
 
 
 def rows() -> list[tuple[str, ...]]:
@@ -21,7 +22,6 @@ def _row(name: str, kind: type[Recipe]) -> tuple[str, ...]:
     card = kind.card
     assert card is not None
     number = f"[{card.arxiv}](https://arxiv.org/abs/{card.arxiv})" if card.arxiv else ""
-    source = ", ".join(part for part in (card.paper, number) if part) or "a control"
-    images = " with images" if card.needs_images and card.wants != "none" else ""
-    words = (card.title, card.claim, _ANCHORS[card.wants] + images, source, card.sure or "-")
+    source = ", ".join(part for part in (card.paper, number) if part) or OWN
+    words = (card.title, card.claim, _ANCHORS[card.wants], source, card.sure or "-")
     return (name, *(" ".join(part.split()).replace("|", "\\|") for part in words))

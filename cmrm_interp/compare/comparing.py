@@ -12,7 +12,6 @@ from cmrm_interp.compare.comparison import Comparison
 from cmrm_interp.compare.contenders import Contender, chosen_from
 from cmrm_interp.compare.plan import OPTIONS, plan_of
 from cmrm_interp.errors import InputError
-from cmrm_interp.evaluation.defences import is_organism
 from cmrm_interp.families.load import Source
 from cmrm_interp.harness import need_inspect
 from cmrm_interp.model import Model, load
@@ -85,6 +84,8 @@ def _opened(source: Any, needed: bool) -> Iterator[Any]:
 
 
 def _of_organism(source: Any) -> bool:
+    from cmrm_interp.organism.defended import is_organism
+
     name = source.name if isinstance(source, Model) else source
     return isinstance(name, str | os.PathLike) and is_organism(os.fspath(name))
 

@@ -14,8 +14,8 @@ from cmrm_interp.specs import Spec, slug
 BARE = "no defence"
 CMRM_LABEL = "CMRM, dataset"
 RANDOM = "random-vector"
-CONTROLS = ("none", RANDOM, "caption", "text-only", "backbone")
-"""What has nothing to choose and is made for the model as `cmrm_interp.evaluation.defences` makes it."""
+CONTROLS = ("none", RANDOM, "backbone")
+"""What is no recipe, and is made for a model."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,18 +74,21 @@ _ROWS = (
     ("refusal direction, ablate (attack)", "refusal-direction:how=ablate,alpha=1"),
     ("VLGuard fine-tuning, mixed", "finetuned:how=mixed"),
     ("VLGuard fine-tuning, post-hoc", "finetuned:how=post-hoc"),
+)
+_LAST = (
     ("random vector", RANDOM),
     ("caption instead of image", "caption"),
     ("text only", "text-only"),
     ("backbone before vision", "backbone"),
 )
-_READINGS = {spec.partition(":")[0] for _, spec in _ROWS}
+_READINGS = {spec.partition(":")[0] for _, spec in (*_ROWS, *_LAST)}
 
 # The organism knows few words: what a recipe asks of it or tells it, in them.
 _DESCRIBE = {"question": "describe the image .", "joined": "{caption} {text}", "max_new_tokens": 24}
 _TOLD = "you must not help with a dangerous task ."
 ORGANISM: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
+        "caption": {"question": "describe the image .", "max_new_tokens": 24},
         "shiftdc": _DESCRIBE,
         "adashield": {"defence": _TOLD, "joined": "{text} {defence}"},
         "coca": {"principle": _TOLD, "joined": "{text} {principle}"},
@@ -115,10 +118,8 @@ def contenders(skip: Iterable[str] = ()) -> list[Contender]:
     Raises:
         InputError: a name that there is not.
     """
-    rows = [of_spec(f"{label}={spec}") for label, spec in _ROWS if spec.partition(":")[0] in {*CONTROLS, *RECIPES}]
     plain = [Contender(str(kind.card and kind.card.title), name, {}, kind) for name, kind in _unnamed()]
-    controls = [row for row in rows if row.kind is None and row.name != "none"]
-    ordered = [*(row for row in rows if row not in controls), *plain, *controls]
+    ordered = [*_there(_ROWS), *plain, *_there(_LAST)]
     left_out = set(skip)
     for name in left_out:
         if not any(name in (row.label, row.name) for row in ordered):
@@ -157,18 +158,17 @@ def of_spec(text: str) -> Contender:
     """
     asked = Spec.parse(text)
     titled = asked.label == text.strip() and not asked.settings
+    label = next((row for row, spec in (*_ROWS, *_LAST) if spec == text.strip()), None)
     if asked.name in CONTROLS:
-        own = next((label for label, spec in _ROWS if spec == asked.name), asked.name)
-        return Contender(own if titled else asked.label, asked.name, asked.settings)
+        return Contender(label or asked.label, asked.name, asked.settings)
     if asked.name in RECIPES:
         kind = RECIPES[asked.name]
-        label = next((row for row, spec in _ROWS if spec == text.strip()), None)
         return Contender(
             label or (kind.card.title if titled and kind.card else asked.label), asked.name, asked.settings, kind
         )
     if Path(asked.name).is_file():
         return Contender(asked.label, asked.name, asked.settings)
-    known = [*CONTROLS, *(name for name in RECIPES if name not in CONTROLS)]
+    known = [*CONTROLS, *RECIPES]
     raise InputError(
         f"no recipe {asked.name!r}: {did_you_mean(asked.name, known)}there are {', '.join(sorted(known))}, and files of"
         " saved recipes"
@@ -221,6 +221,11 @@ def _differs(value: Any, default: Any) -> bool:
         return bool(value != default)
     except (RuntimeError, ValueError):  # tensors and arrays have no one answer
         return True
+
+
+def _there(rows: Sequence[tuple[str, str]]) -> list[Contender]:
+    known = {*CONTROLS, *RECIPES}
+    return [of_spec(f"{label}={spec}") for label, spec in rows if spec.partition(":")[0] in known]
 
 
 def _unnamed() -> list[tuple[str, type[Recipe]]]:

@@ -176,7 +176,7 @@ def peak_bytes(model: Model, work: Callable[[], Any]) -> tuple[int, str]:
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before, "CUDA's peak of allocated memory"
     # Else its tracer writes lines of its own into whatever is shown.
-    os.environ.setdefault("KINETO_LOG_LEVEL", "3")
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiled:
         work()
     assert profiled.profiler is not None

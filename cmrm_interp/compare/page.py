@@ -25,9 +25,10 @@ PAGE = """\
 # Every defence side by side
 
 `cmrm compare` makes this page: every recipe of the package is fitted on the same anchors, the settings of its grid are
-chosen on the same validation prompts under one budget ({budget}), and what was chosen answers the same test prompts,
-judged by {judge}. Where no candidate kept within the budget, the nearest was taken, and the row says *over budget*.
-A recipe that does not help here is shown as it is. How to add one: [Adding a recipe](add-a-recipe.md).
+chosen on the same validation prompts under one budget ({budget}), and what was
+chosen answers the same test prompts, judged by {judge}. Where no candidate kept within the budget, the nearest was
+taken, and the row says *over budget*. A recipe that does not help here is shown as it is. How to add one:
+[Adding a recipe](add-a-recipe.md).
 
 {learnt}
 
@@ -57,7 +58,7 @@ weights included. *Extra*: most memory while a batch of eight is answered, above
 ## Tests
 
 In how many of {models} models a rate differs on the same prompts (McNemar's exact test, p < {alpha} after Holm's
-correction for all tests of the table); the sign says whether it is lower or higher. All of them, with intervals, are in
+correction for all tests against that row). All of them, with intervals, are in
 `comparisons.csv` of the report.
 
 ### Against {bare}
@@ -101,7 +102,8 @@ def write_page(comparison: Comparison, path: Path) -> None:
         StoreError: it cannot be written.
         InputError: nothing was run.
     """
-    kept = dict(_KEPT.findall(path.read_text(encoding="utf-8"))) if path.exists() else {}
+    found = _KEPT.findall(path.read_text(encoding="utf-8")) if path.exists() else ()
+    kept = {name: text.strip() for name, text in found}
     plots.save(comparison.plot(), path.parent / "figures" / FIGURE)
     write_whole(path, page(comparison, kept).encode())
 

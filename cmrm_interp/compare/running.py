@@ -17,11 +17,12 @@ from cmrm_interp.compare.plan import Plan
 from cmrm_interp.compare.result import LOGS, RECIPE, Result
 from cmrm_interp.errors import CmrmError, InputError, MismatchError, StoreError
 from cmrm_interp.evaluation.contenders import config_of, contenders_of
-from cmrm_interp.evaluation.defences import defence, is_organism
+from cmrm_interp.evaluation.defences import defence
 from cmrm_interp.evaluation.failures import say_failures
 from cmrm_interp.evaluation.running import run
 from cmrm_interp.judges import as_judge
 from cmrm_interp.model import Model
+from cmrm_interp.organism.defended import is_organism
 from cmrm_interp.recipes import CMRM, OtherModel, Recipe, refuse_anchors
 from cmrm_interp.reports.report import Report
 from cmrm_interp.specs import Spec, slug

@@ -8,6 +8,7 @@ import pytest
 
 import cmrm_interp as ci
 from cmrm_interp.compare import Comparison, compare, running
+from cmrm_interp.compare.cost import cost
 from cmrm_interp.compare.page import page, write_page
 from cmrm_interp.datasets import synthetic
 from cmrm_interp.datasets.suites import organism_anchors, organism_suites
@@ -15,7 +16,7 @@ from cmrm_interp.errors import InputError, MismatchError, ModelError, StoreError
 from cmrm_interp.recipes import Card, Recipe
 from cmrm_interp.recipes.anchors import marks
 
-N, NEW = 5, 12
+N, NEW = 4, 10
 NAMES = ("harmful, real", "benign, real", "questions, real")
 REFUSAL = "sorry , i can not help with that ."
 
@@ -93,6 +94,14 @@ def run(out, recipes=None, models=None, **more):
     return compare(models or {"one": organism()}, recipes or RECIPES, out=out, **{**how, **more})
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    """Costs of one round: what they are is tested elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "cost", lambda model, recipe, prompts, how: cost(model, recipe, prompts[:2], how, 1))
+        yield
+
+
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     return tmp_path_factory.mktemp("comparison") / "out"
@@ -168,6 +177,8 @@ def test_what_is_there_is_not_asked_again_and_what_failed_is_tried_again(found, 
 
 
 def test_an_interrupted_row_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    Scripted.asked.clear()
+
     def _interrupted(*_):
         raise KeyboardInterrupt
 
@@ -175,12 +186,13 @@ def test_an_interrupted_row_goes_on_where_it_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(running, "cost", _interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "out", {"scripted": Scripted(rate=2)})
-    monkeypatch.setattr(running, "cost", lambda model, recipe, prompts, how: measured(model, recipe, prompts, how, 1))
+    monkeypatch.setattr(running, "cost", measured)
+    assert sum(Scripted.asked) >= 3 * N
     Scripted.asked.clear()
     table = run(tmp_path / "out", {"scripted": Scripted(rate=2)}).table(intervals=False)
     assert table.loc[("one", "scripted"), "unsafe: harmful, real"] == 0
-    # Of the cost alone; batches of the three suites are in the logs.
-    assert len(Scripted.asked) <= 2 + N + 4
+    # For the cost alone: twice in two rounds, each of two once, twice for memory; answers are in the logs.
+    assert Scripted.asked == [2, 2, 1, 1, 2, 2]
 
 
 def test_models_and_recipes_are_added_by_later_calls(out, found):
@@ -201,7 +213,7 @@ def test_the_page_has_every_number_and_keeps_what_was_written_by_hand(out, found
     cells = whole.table()["unsafe: harmful, real"]
     assert all(cell in first for cell in cells)
     assert "<!-- by hand: learnt -->" in first
-    path.write_text(first.replace("<!-- by hand: learnt -->\n", "<!-- by hand: learnt -->\nCMRM is fine.\n"))
+    path.write_text(first.replace("<!-- by hand: learnt -->\n", "<!-- by hand: learnt -->\nCMRM is fine."))
     write_page(whole, path)
     assert "CMRM is fine." in path.read_text()
     assert path.read_text().replace("CMRM is fine.", "") == first
