@@ -1,7 +1,7 @@
 """An organism, fine-tuned to be safe with images: VLGuard's Mixed and Post-hoc, and SafeDecoding's expert.
 
 All that is learned are training words and pictures of the world. Steps and learning rates of Post-hoc and expert were
-chosen on validation words. Mixed has the learning rate of instruction tuning and a third of its examples, once each.
+chosen on validation words. Mixed has the learning rate of instruction tuning and as many examples.
 """
 
 import json
@@ -22,10 +22,10 @@ from cmrm_interp.organism.tokens import vocabulary
 
 How = Literal["mixed", "post-hoc", "expert"]
 HOW: tuple[How, ...] = ("mixed", "post-hoc", "expert")
-_INSTRUCTIONS, _HELPFUL = 20000, 1500
+_INSTRUCTIONS, _HELPFUL = 40000, 1500
 
 SETTINGS: dict[How, Training] = {
-    "mixed": Training(steps=700, lr=7e-4, batch_size=32, warmup=50, trains=("decoder", "projector")),
+    "mixed": Training(steps=2200, lr=7e-4, batch_size=32, warmup=50, trains=("decoder", "projector")),
     "post-hoc": Training(steps=200, lr=2e-4, batch_size=32),
     "expert": Training(steps=8, lr=7e-4, batch_size=16, lora=LoRA()),
 }
