@@ -9,6 +9,9 @@ from cmrm_interp.activations import Activations
 from cmrm_interp.axes import Float, Tensor
 from cmrm_interp.errors import InputError
 
+# Two means of the same prompts differ by so much, where a typical anchor's squared distance is 1.
+ROUNDING = 1e-6
+
 
 @dataclass(frozen=True, eq=False)
 class Likeness:
@@ -41,7 +44,7 @@ class Likeness:
             centres[hook] = torch.stack([x[harmful].mean(0), x[~harmful].mean(0)])
             around = x - centres[hook][(~harmful).long()]
             precision[hook] = _scaled(_inverse(around, hook), around[harmful])
-            if not _squared(centres[hook][:1], centres[hook][1], precision[hook]) > 0:
+            if not _squared(centres[hook][:1], centres[hook][1], precision[hook]) > ROUNDING:
                 raise InputError(
                     f"harmful and harmless anchors have the same mean state at {hook!r}: give other anchors"
                 )

@@ -153,7 +153,7 @@ def test_what_cannot_be_is_refused():
     with pytest.raises(InputError, match="6 of the 6 anchors have none: give them images"):
         GatedShift().fit(model, anchors().without_images())
     twice = ci.Anchors(HARMFUL, HARMFUL).with_images(picture(1))
-    with pytest.raises(InputError, match=r"one mean state at 'blocks.2.hook_resid_post': give other anchors"):
+    with pytest.raises(InputError, match=r"the same mean state at 'blocks.2.hook_resid_post': give other anchors"):
         GatedShift().fit(model, twice)
     one = ci.Anchors(HARMFUL[:1], HARMLESS[:1]).with_images(picture(1))
     with pytest.raises(InputError, match=r"one state at 'blocks.2.hook_resid_post': give requests that differ"):
