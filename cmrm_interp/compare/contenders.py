@@ -71,7 +71,7 @@ _ROWS = (
     ("VLM-Guard, amplify", "vlm-guard:reading=amplify"),
     ("VLM-Guard, project", "vlm-guard:reading=project"),
     ("refusal direction, add", "refusal-direction:how=add"),
-    ("refusal direction, ablate (attack)", "refusal-direction:how=ablate,alpha=1"),
+    ("refusal direction, ablate (attack)", "refusal-direction:how=ablate,alpha=1.0"),
     ("VLGuard fine-tuning, mixed", "finetuned:how=mixed"),
     ("VLGuard fine-tuning, post-hoc", "finetuned:how=post-hoc"),
 )
