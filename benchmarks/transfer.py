@@ -18,6 +18,7 @@ from cmrm_interp.organism import train
 from cmrm_interp.organism.checkpoints import load_checkpoint
 from cmrm_interp.organism.config import ModelConfig
 from cmrm_interp.organism.network import build_network
+from cmrm_interp.recipes.stand_ins import stand_ins
 
 HOOKS = "blocks.*.hook_resid_post"
 ANCHORS = 300
@@ -53,7 +54,9 @@ def write_shift(model: ci.Model, path: Path) -> None:
         model: an organism.
         path: of the file.
     """
-    ci.recipes.CMRM(steps="prefill").fit(model, organism_anchors()).shift.transfer().save(path)
+    bare = model.prepare(list(organism_anchors()))
+    blank = bare.with_images(stand_ins(bare.prompts, "blank", 0))
+    ci.mean_diff(model.stream(blank, HOOKS), model.stream(bare, HOOKS)).transfer().save(path)
 
 
 def write_states(model: ci.Model, path: Path) -> None:
