@@ -7,7 +7,7 @@ NOTEBOOKS = $(wildcard tutorials/*.ipynb notebooks/*.ipynb notebooks/*/*.ipynb)
 LESSONS = $(wildcard tutorials/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check tutorials notebooks docs bench bench-7b safety parity clean
+.PHONY: help install demo test check tutorials notebooks docs bench bench-7b safety compare parity clean
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,9 @@ bench-7b: $(STAMP) ## times and peak memory at the size of LLaVA-1.5-7B, random 
 
 safety: $(STAMP) ## the safety table of three training seeds (trains two organisms on the first run: 40 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.safety --page docs/safety.md $(ARGS)
+
+compare: $(STAMP) ## every defence on three training seeds (trains two organisms and nine checkpoints on the first run: hours)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.defences --page docs/defences.md $(ARGS)
 
 parity: $(STAMP) ## every hook point beside TransformerLens's, on the same weights, in an environment of its own
 	OMP_NUM_THREADS=1 $(BIN)/python -m parity.run
