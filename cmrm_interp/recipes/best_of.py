@@ -71,7 +71,8 @@ def sentence_by_sentence(
     Raises:
         InputError: arguments of generation that drawing sentences leaves no room for.
     """
-    how = _checked(generation)
+    check_generation(generation)
+    how = {name: value for name, value in generation.items() if name not in (*_REFUSED, "seed", "top_p")}
     room, ends = how.pop("max_new_tokens", 64), _ends(model, how)
     tensors, decode = model.prepare([prompt]).tensors, model.tokenizer.decode
     said: list[int] = model.tokenizer(prefix, add_special_tokens=False).input_ids
@@ -115,11 +116,15 @@ def _cut(model: Model, ids: list[int], end: str, ends: Sequence[int]) -> tuple[l
     return ids, False
 
 
-def _checked(generation: Mapping[str, Any]) -> dict[str, Any]:
+def check_generation(generation: Mapping[str, Any]) -> None:
+    """Refuse arguments of generation that drawing sentences leaves no room for.
+
+    Raises:
+        InputError: the first of them.
+    """
     for name in _REFUSED:
         if generation.get(name) not in (None, 1):
             raise InputError(f"{name}={generation[name]!r}: sentences are drawn one by one here, leave it out")
-    return {name: value for name, value in generation.items() if name not in (*_REFUSED, "seed", "top_p")}
 
 
 def _ends(model: Model, how: Mapping[str, Any]) -> list[int]:

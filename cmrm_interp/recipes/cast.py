@@ -36,6 +36,7 @@ from cmrm_interp.errors import InputError
 from cmrm_interp.estimators import Scale, mean_diff, principal_direction
 from cmrm_interp.inputs import Inputs
 from cmrm_interp.interventions import Add, ByRow, Gate, Intervention
+from cmrm_interp.interventions.base import freeze_layers
 from cmrm_interp.model import Model
 from cmrm_interp.recipes.anchors import marks
 from cmrm_interp.recipes.base import AnchorPrompts, Recipe, found
@@ -77,7 +78,7 @@ class CAST(Recipe):
     alpha: float = 1.0
     layers: int | Iterable[int] | None = None
     over: Literal["text", "prompt", "last"] = "text"
-    condition_layers: Iterable[int] | None = None
+    condition_layers: int | Iterable[int] | None = None
     scale: Scale = "projection_mean"
     anchors_as: AnchorsAs = "text"
     behaviour: Directions | None = found()
@@ -90,8 +91,10 @@ class CAST(Recipe):
         """Refuse tokens that there are not; keep the layers as they are now."""
         if self.over not in ("text", "prompt", "last"):
             raise InputError(f"CAST has no over={self.over!r}: use 'text', 'prompt' or 'last'")
+        freeze_layers(self)
         if self.condition_layers is not None:
-            object.__setattr__(self, "condition_layers", tuple(self.condition_layers))
+            read = self.condition_layers
+            object.__setattr__(self, "condition_layers", (read,) if isinstance(read, int) else tuple(read))
         super().__post_init__()
 
     def fit(self, model: Model, anchors: AnchorPrompts = ()) -> Self:
@@ -111,7 +114,7 @@ class CAST(Recipe):
         behaviour = principal_direction(*last, scale=self.scale)
         pooled = paired(*(self.pooled(model, model.prepare(part)) for part in (shown.harmful, shown.harmless)))
         vectors = principal_direction(*pooled, scale="unit")
-        vectors = vectors if self.condition_layers is None else vectors.at(self.condition_layers)
+        vectors = vectors if self.condition_layers is None else vectors.at(self.condition_layers)  # type: ignore[arg-type]
         tried = [(hook, *best_threshold(*(similarity(p[hook], vectors[hook]) for p in pooled))) for hook in vectors]
         # Of equals the first, which is the earliest layer.
         hook, f1, _, threshold, above = max(tried, key=lambda one: (one[1], one[2]))

@@ -11,10 +11,12 @@ as are the principle's words and their place, after the request. At alpha 0 the 
 prompt and nothing more; no alpha gives the model as it is.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from cmrm_interp.axes import Float, Tensor
+from cmrm_interp.errors import InputError
 from cmrm_interp.inputs import Inputs
 from cmrm_interp.model import Model
 from cmrm_interp.recipes.card import Card, registered
@@ -58,12 +60,14 @@ class CoCA(NothingToFit):
     joined: str = "{text}\n{principle}"
 
     def __post_init__(self) -> None:
-        """Check the texts.
+        """Check strength and texts.
 
         Raises:
-            InputError: `joined` leaves the request or the principle out.
+            InputError: `alpha` is no finite number, or `joined` leaves the request or the principle out.
         """
         super().__post_init__()
+        if not math.isfinite(self.alpha):
+            raise InputError(f"CoCA(alpha={self.alpha}): give a finite number")
         check_wording(self, joined=("text", "principle"))
 
     @classmethod

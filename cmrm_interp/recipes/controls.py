@@ -8,6 +8,7 @@ from cmrm_interp.model import Model
 from cmrm_interp.recipes.base import AnchorPrompts, Recipe
 from cmrm_interp.recipes.captions import captions, in_words
 from cmrm_interp.recipes.card import Card, registered
+from cmrm_interp.recipes.wording import check_wording
 
 
 class NothingToFit(Recipe):
@@ -70,6 +71,15 @@ class CaptionInstead(NothingToFit):
     question: str = "Describe the image."
     joined: str = "{caption} {text}"
     max_new_tokens: int = 64
+
+    def __post_init__(self) -> None:
+        """Check the text.
+
+        Raises:
+            InputError: `joined` leaves the description or the request out.
+        """
+        super().__post_init__()
+        check_wording(self, joined=("caption", "text"))
 
     def generate(self, model: Model, inputs: Inputs, **generation: Any) -> list[str]:
         """Answers to each request with its image told in words; prompts without an image stay as they are."""

@@ -28,8 +28,8 @@ from cmrm_interp.recipes.base import AnchorPrompts, need_vision
 from cmrm_interp.recipes.card import Card, registered
 from cmrm_interp.recipes.controls import NothingToFit
 from cmrm_interp.recipes.scorers import harmful
-from cmrm_interp.recipes.stages import answered_again
-from cmrm_interp.recipes.wording import check_wording
+from cmrm_interp.recipes.stages import answered_again, one_answer
+from cmrm_interp.recipes.wording import check_wording, words
 
 TELL = "QUERY:\n{text}\n\nRESPONSE:\n{answer}\n\nIs the RESPONSE harmful, unsafe and unethical? Answer yes or no:"
 DESCRIBE = "REQUEST:\n{text}.\n\nBased on the REQUEST, describe the image."
@@ -72,7 +72,7 @@ class ECSO(NothingToFit):
 
     check: Judge | str | None = None
     tell: str = TELL
-    yes: Sequence[str] = ("yes", "yes.")
+    yes: str | Sequence[str] = ("yes", "yes.")
     check_tokens: int = 8
     describe: str = DESCRIBE
     again: str = AGAIN
@@ -80,12 +80,18 @@ class ECSO(NothingToFit):
     max_new_tokens: int = 1024
 
     def __post_init__(self) -> None:
-        """Check the texts.
+        """Check texts and lengths.
 
         Raises:
-            InputError: one of them leaves out what it is about.
+            InputError: a text leaves out what it is about, or a length is none.
         """
         super().__post_init__()
+        object.__setattr__(self, "yes", words(self.yes))
+        if min(self.check_tokens, self.max_chars, self.max_new_tokens) < 1:
+            raise InputError(
+                f"ECSO(check_tokens={self.check_tokens}, max_chars={self.max_chars},"
+                f" max_new_tokens={self.max_new_tokens}): each is 1 or more"
+            )
         check_wording(self, ("describe",), tell=("text", "answer"), describe=("text",), again=("caption", "text"))
 
     def fit(self, model: Model, anchors: AnchorPrompts = ()) -> Self:
@@ -111,8 +117,13 @@ class ECSO(NothingToFit):
         super().save(path)
 
     def generate(self, model: Model, inputs: Inputs, **generation: Any) -> list[str]:
-        """Answers, of which those with an image that are found harmful are given again without it."""
+        """Answers, of which those with an image that are found harmful are given again without it.
+
+        Raises:
+            InputError: several answers a prompt are asked for.
+        """
         self.check_model(model)
+        one_answer(self, generation)
         answers = model.generate(inputs, **generation)
         prompts = inputs.prompts
         shown = [row for row, prompt in enumerate(prompts) if prompt.images]

@@ -19,6 +19,7 @@ reward model is, by text alone whether the answer is harmful; both scores are lo
 thresholds 0, and relevance is left out. The prefix is from memory. Prompts without an image keep their first answer.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
@@ -29,12 +30,12 @@ from cmrm_interp.judges import Judge
 from cmrm_interp.model import Model
 from cmrm_interp.prompts import Prompt
 from cmrm_interp.recipes.base import AnchorPrompts, need_vision
-from cmrm_interp.recipes.best_of import Round, Sampling, sentence_by_sentence
+from cmrm_interp.recipes.best_of import Round, Sampling, check_generation, sentence_by_sentence
 from cmrm_interp.recipes.card import Card, registered
 from cmrm_interp.recipes.controls import NothingToFit
 from cmrm_interp.recipes.scorers import NO, YES, Scorer, says_yes, scores_of
 from cmrm_interp.recipes.stages import generation_of
-from cmrm_interp.recipes.wording import check_wording
+from cmrm_interp.recipes.wording import check_wording, words
 
 LOOK = (
     "Does the image contain unsafe, pornographic, violent, political, physically harmful, illegal or private contents?"
@@ -93,8 +94,8 @@ class ETA(NothingToFit):
     seed: int = 0
     look: str = LOOK
     tell: str = TELL
-    yes: Sequence[str] = YES
-    no: Sequence[str] = NO
+    yes: str | Sequence[str] = YES
+    no: str | Sequence[str] = NO
 
     applied: ClassVar[frozenset[str]] = frozenset(
         {*_OBJECTS, "image_threshold", "answer_threshold", "prefix", "n", "weight", "top_k", "temperature"}
@@ -105,9 +106,14 @@ class ETA(NothingToFit):
         """Check the settings.
 
         Raises:
-            InputError: no candidates, or a text that leaves out what it is about.
+            InputError: no candidates, no numbers, or a text that leaves out what it is about.
         """
         super().__post_init__()
+        for name in ("yes", "no"):
+            object.__setattr__(self, name, words(getattr(self, name)))
+        for name in ("image_threshold", "answer_threshold", "weight"):
+            if math.isnan(getattr(self, name)):
+                raise InputError(f"ETA({name}=nan): nothing is above or below it; give a number")
         check_wording(self, tell=("text", "answer"))
         if self.n < 1 or self.sentence < 1:
             raise InputError(f"ETA(n={self.n}, sentence={self.sentence}): candidates and their tokens are at least 1")
@@ -138,8 +144,13 @@ class ETA(NothingToFit):
         super().save(path)
 
     def generate(self, model: Model, inputs: Inputs, **generation: Any) -> list[str]:
-        """Answers; those that look unsafe, as their images do, are made anew."""
+        """Answers; those that look unsafe, as their images do, are made anew.
+
+        Raises:
+            InputError: arguments of generation that drawing sentences leaves no room for.
+        """
         self.check_model(model)
+        check_generation(generation)
         answers = list(model.generate(inputs, **generation))
         for row in self.unsafe(model, inputs.prompts, answers):
             answers[row] = self._aligned(model, inputs.prompts[row], generation_of(generation, [row]))

@@ -33,7 +33,6 @@ from cmrm_interp.axes import Bool, Float, Tensor
 from cmrm_interp.directions import Directions, random_like
 from cmrm_interp.errors import InputError
 from cmrm_interp.estimators import mean_diff
-from cmrm_interp.images import load_image, meaningless
 from cmrm_interp.inputs import Inputs
 from cmrm_interp.interventions import ByRow, Gate, Intervention, Subtract
 from cmrm_interp.model import Model
@@ -42,6 +41,7 @@ from cmrm_interp.recipes.anchors import marks
 from cmrm_interp.recipes.base import AnchorPrompts, Recipe, both_classes, found, need_vision, shown_anchors
 from cmrm_interp.recipes.card import Card, registered
 from cmrm_interp.recipes.likeness import Likeness
+from cmrm_interp.recipes.stand_ins import stand_ins
 
 HOOK = "blocks.{}.hook_resid_post"
 
@@ -169,8 +169,7 @@ class GatedShift(Recipe):
         bare = model.prepare([prompt.with_image(None) for prompt in prompts])
         shown = model.prepare(prompts)
         if self.image == "blank":
-            blanks = [meaningless("blank", load_image(prompt.images[0], "an anchor")) for prompt in prompts]
-            shown = bare.with_images(blanks)
+            shown = bare.with_images(stand_ins(prompts))
         every = [HOOK.format(layer) for layer in range(model.n_layers)]
         if self.loop == "open":
             return mean_diff(model.stream(shown, every, -1), model.stream(bare, every, -1)).increments()

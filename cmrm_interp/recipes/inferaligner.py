@@ -20,6 +20,7 @@ blocks from a third to two thirds of the depth. ``anchors_as="image"`` learns gu
 with their images, which is where a vision-language model uses them; theta stays of the text.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
@@ -32,6 +33,7 @@ from cmrm_interp.estimators import mean_diff
 from cmrm_interp.hooks import check_layers
 from cmrm_interp.inputs import Inputs
 from cmrm_interp.interventions import Add, ByRow, Gate, Intervention
+from cmrm_interp.interventions.base import freeze_layers
 from cmrm_interp.model import Model
 from cmrm_interp.recipes.anchors import marks
 from cmrm_interp.recipes.base import AnchorPrompts, Recipe, found
@@ -91,9 +93,10 @@ class InferAligner(Recipe):
     midpoints: Mapping[str, Tensor] | None = found()
 
     def __post_init__(self) -> None:
-        """Refuse a bias that there is not."""
-        if isinstance(self.bias, str) and self.bias != "midpoint":
+        """Refuse a bias that there is not; keep the layers as they are now."""
+        if self.bias != "midpoint" and (isinstance(self.bias, str) or math.isnan(self.bias)):
             raise InputError(f"InferAligner has no bias={self.bias!r}: use 'midpoint' or a number")
+        freeze_layers(self)
         super().__post_init__()
 
     def fit(self, model: Model, anchors: AnchorPrompts = ()) -> Self:

@@ -34,7 +34,7 @@ def generate_mixed(
     """Answers whose every token is chosen from the mixed logits of several prompts.
 
     The streams of a prompt stand in one batch, and each goes on with the token that was chosen. A token that
-    generation forbids in the first stream (``suppress_tokens``...) stays forbidden.
+    generation forbids in one of the streams (``suppress_tokens``, ``no_repeat_ngram_size``...) stays forbidden.
 
     Args:
         model: that answers.
@@ -148,8 +148,8 @@ class _Mixed(LogitsProcessor):
                 f"mix gave scores of shape {tuple(mixed.shape)} for logits of shape {tuple(groups.shape)}: they have to"
                 f" be prompts x vocab, {tuple(groups[:, 0].shape)}"
             )
-        # What is forbidden has a score of -inf in every stream, and differences of these are no numbers.
-        mixed = mixed.masked_fill(groups[:, 0].isneginf(), -torch.inf)
+        # What is forbidden has a score of -inf, which differences make no number, or the highest of all.
+        mixed = mixed.masked_fill(groups.isneginf().any(1), -torch.inf)
         _check_numbers(mixed.isnan())
         return mixed.repeat_interleave(self.n_streams, 0)
 

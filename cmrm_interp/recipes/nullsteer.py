@@ -11,6 +11,9 @@ within the benign subspace, refusal along harmful directions. So this is ours, w
 - the refusing state of a harmful request is the one that it has as text alone, where the language model's alignment
   still holds. Row i of the target is ``r_i = h_i(text) - h_i(text and image)``: each request's own way back
   (`target="each"`), or their mean (`target="mean"`), with which the map is of rank one again.
+
+A prompt without an image stays as it is: there is nothing to lead it back from, and nothing makes the map zero on
+benign text.
 """
 
 from collections.abc import Mapping
@@ -22,6 +25,8 @@ from cmrm_interp.axes import Tensor
 from cmrm_interp.datasets.anchors import Anchors
 from cmrm_interp.errors import InputError
 from cmrm_interp.estimators import difference, mean_diff
+from cmrm_interp.inputs import Inputs
+from cmrm_interp.interventions import Gate, HasImage, Intervention
 from cmrm_interp.model import Model
 from cmrm_interp.recipes.alphasteer import AlphaSteer
 from cmrm_interp.recipes.base import AnchorPrompts, both_classes, need_vision, shown_anchors
@@ -62,6 +67,10 @@ class NullSteer(AlphaSteer):
     def grid(cls, model: Model) -> dict[str, list[float]]:
         """Strengths, and sizes of the null space."""
         return {"alpha": [0.5, 1.0, 2.0, 4.0], "null_share": [0.25, 0.5, 0.75]}
+
+    def interventions(self, model: Model, inputs: Inputs) -> list[Intervention]:
+        """The map at the last token of prompts with images; raises as `AlphaSteer.interventions` does."""
+        return [Gate(HasImage(), acting) for acting in super().interventions(model, inputs)]
 
     def _checked(self, model: Model, anchors: AnchorPrompts) -> Anchors:
         need_vision(model, self)

@@ -87,7 +87,7 @@ class RefusalDirection(Recipe):
     how: Literal["add", "ablate"] = "add"
     alpha: float = 1.0
     refusal_tokens: Sequence[str | int] | None = None
-    positions: Sequence[int] | None = None
+    positions: int | Sequence[int] | None = None
     validation: float = 0.2
     seed: int = 0
     max_kl: float = 0.1
@@ -106,8 +106,11 @@ class RefusalDirection(Recipe):
             raise InputError(f"RefusalDirection has no how={self.how!r}: use 'add' or 'ablate'")
         if not 0 < self.validation < 1:
             raise InputError(f"validation={self.validation}: give the share held out, between 0 and 1")
-        if self.positions is not None and (not self.positions or any(position >= 0 for position in self.positions)):
-            raise InputError(f"positions={self.positions!r}: give some, counted from the end of the prompt: (-2, -1)")
+        if self.positions is not None:
+            read = (self.positions,) if isinstance(self.positions, int) else tuple(self.positions)
+            object.__setattr__(self, "positions", read)
+            if not read or any(position >= 0 for position in read):
+                raise InputError(f"positions={read!r}: give some, counted from the end of the prompt: (-2, -1)")
         super().__post_init__()
 
     def fit(self, model: Model, anchors: AnchorPrompts = ()) -> Self:
@@ -127,7 +130,8 @@ class RefusalDirection(Recipe):
         )
         given = self.refusal_tokens
         tokens = refusal_tokens(model, harmful, harmless) if given is None else token_ids(model, given)
-        positions = tuple(sorted(template_positions(model, shown) if self.positions is None else self.positions))
+        read = template_positions(model, shown) if self.positions is None else self.positions
+        positions = tuple(sorted(read))  # type: ignore[arg-type]
         candidates = _mean_states(model, harmful, positions) - _mean_states(model, harmless, positions)
         candidates = _without_rounding(candidates, _mean_states(model, harmful, positions)).float()
         scores = score(model, candidates, held_harmful, held_harmless, tokens)

@@ -34,6 +34,7 @@ from cmrm_interp.errors import InputError
 from cmrm_interp.estimators import mean_diff
 from cmrm_interp.inputs import Inputs
 from cmrm_interp.interventions import Add, AddOriented, Intervention, KeepNorm
+from cmrm_interp.interventions.base import freeze_layers
 from cmrm_interp.model import Model
 from cmrm_interp.recipes.anchors import marks
 from cmrm_interp.recipes.base import AnchorPrompts, Recipe, found
@@ -82,9 +83,10 @@ class RepE(Recipe):
     directions: Directions | None = found()
 
     def __post_init__(self) -> None:
-        """Refuse an operator that there is not."""
+        """Refuse an operator that there is not; keep the layers as they are now."""
         if self.operator not in OPERATORS:
             raise InputError(f"RepE has no operator={self.operator!r}: use {' or '.join(map(repr, OPERATORS))}")
+        freeze_layers(self)
         super().__post_init__()
 
     def fit(self, model: Model, anchors: AnchorPrompts = ()) -> Self:

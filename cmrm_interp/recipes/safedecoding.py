@@ -17,6 +17,7 @@ greedy decoding. At alpha 0 the expert has no say, and neither has its sample sp
 (ours; in the formula V would still be the expert's too).
 """
 
+import math
 import os
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
@@ -78,10 +79,10 @@ class SafeDecoding(NothingToFit):
             InputError: a setting that means nothing.
         """
         super().__post_init__()
-        if self.alpha < 0 or self.first_tokens < 0 or self.common < 1:
+        if not 0 <= self.alpha < math.inf or self.first_tokens < 0 or self.common < 1:
             raise InputError(
                 f"SafeDecoding(alpha={self.alpha}, first_tokens={self.first_tokens}, common={self.common}): alpha and"
-                " first_tokens are 0 or more, common is 1 or more"
+                " first_tokens are 0 or more, and finite; common is 1 or more"
             )
 
     @classmethod
@@ -170,8 +171,9 @@ def leaning(
     ours, theirs = logits.float().softmax(-1), expert.float().softmax(-1)
     weights = (ours + alpha * (theirs - ours)).clamp(min=0) * space
     none = weights.sum(-1, keepdim=True) == 0
-    weights = torch.where(none, theirs * space, weights)
-    return (weights / weights.sum(-1, keepdim=True)).log()
+    # As logarithms, for an expert that is sure of a token outside of V has probabilities of 0 inside.
+    alone = expert.float().masked_fill(~space, -torch.inf).log_softmax(-1)
+    return torch.where(none, alone, (weights / weights.sum(-1, keepdim=True)).log())
 
 
 def _places(scores: Float[Tensor, "batch vocab"]) -> Int[Tensor, "batch vocab"]:

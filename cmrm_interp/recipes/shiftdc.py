@@ -40,6 +40,7 @@ from cmrm_interp.recipes.base import AnchorPrompts, Recipe, both_classes, found,
 from cmrm_interp.recipes.captions import captions, in_words
 from cmrm_interp.recipes.card import Card, registered
 from cmrm_interp.recipes.classes import check_apart, states_of
+from cmrm_interp.recipes.wording import check_wording
 
 
 @registered(
@@ -77,7 +78,8 @@ class ShiftDC(Recipe):
     safety: Directions | None = found()
 
     def __post_init__(self) -> None:
-        """Refuse other steps than there are; keep layers as they are now."""
+        """Refuse other steps than there are, and a text that leaves something out; keep layers as they are now."""
+        check_wording(self, joined=("text", "caption"))
         check_choice("steps of ShiftDC", self.steps, ("prefill", "all"))
         if self.layers is not None:
             object.__setattr__(self, "layers", (self.layers,) if isinstance(self.layers, int) else tuple(self.layers))
@@ -142,5 +144,5 @@ class ShiftDC(Recipe):
             model.capture(inputs, hooks),
             model.capture(model.prepare(self._told(model, inputs.prompts)), hooks),
         )
-        own = seen.map(lambda state, hook: state - told[hook])
+        own = seen.map(lambda state, hook: state.float() - told[hook].float())
         return Directions(project(own, safety).tensors, rows="batch", model=model.fingerprint, method="ShiftDC")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cmrm_interp.errors import InputError
 from cmrm_interp.model import Model
 from cmrm_interp.prompts import Prompt
 
@@ -25,6 +26,21 @@ def answered_again(
         for row, answer in zip(rows, new, strict=True):
             said[row] = answer
     return said
+
+
+def one_answer(recipe: object, generation: Mapping[str, Any]) -> None:
+    """Refuse several answers a prompt, which a recipe that looks at each prompt's answer would mix up.
+
+    Raises:
+        InputError: several are asked for.
+    """
+    given = getattr(generation.get("generation_config"), "num_return_sequences", None)
+    n = generation.get("num_return_sequences", given)
+    if n not in (None, 1):
+        raise InputError(
+            f"num_return_sequences={n}: {type(recipe).__name__} looks at one answer a prompt; leave it out, and call"
+            " generate again with another seed"
+        )
 
 
 def generation_of(generation: Mapping[str, Any], rows: Sequence[int]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from cmrm_interp.errors import InputError
 from cmrm_interp.estimators import mean_diff, principal_direction
 from cmrm_interp.inputs import Inputs
 from cmrm_interp.interventions import DotAbove, Gate, Intervention, ProjectOut
+from cmrm_interp.interventions.base import freeze_layers
 from cmrm_interp.model import Model
 from cmrm_interp.positions import Position
 from cmrm_interp.recipes.anchors import marks
@@ -72,9 +73,10 @@ class VLMGuard(Recipe):
     subspace: Directions | None = found()
 
     def __post_init__(self) -> None:
-        """Refuse a reading that there is not."""
+        """Refuse a reading that there is not; keep the layers as they are now."""
         if self.reading not in ("amplify", "project"):
             raise InputError(f"VLMGuard has no reading={self.reading!r}: use 'amplify' or 'project'")
+        freeze_layers(self)
         super().__post_init__()
 
     def fit(self, model: Model, anchors: AnchorPrompts = ()) -> Self:

@@ -71,7 +71,7 @@ class VTI(Recipe):
         sides: ``"text"``, ``"image"``, ``"both"``, or ``"auto"``: both where the tower allows it, else text.
         copies: masked copies of each image.
         masked: share of the patches that are painted over.
-        demos: images that are masked, the first so many of the anchors'.
+        demos: how many of the anchors' images are masked, at most; every so many-th is taken, for both classes.
         seed: of the masks.
         textual: what `fit` found for the decoder.
         visual: for the tower, one vector a token.
@@ -130,7 +130,7 @@ class VTI(Recipe):
         if self.sides != "image":
             sides = (known.without_images().harmful, known.harmful)
             text, shown = (model.capture(model.prepare(side), STREAM) for side in sides)
-            turn = stacked_direction(torch.cat([text[hook] - shown[hook] for hook in text], -1))
+            turn = stacked_direction(torch.cat([text[hook].float() - shown[hook].float() for hook in text], -1))
             textual = _at_mlps(model, turn, list(text), "one")
         if self.sides in ("image", "both") or (self.sides == "auto" and tokens):
             pictures = [load_image(prompt.images[0]) for prompt in prompts[:: max(len(prompts) // self.demos, 1)]]
@@ -155,7 +155,8 @@ class VTI(Recipe):
         for picture in tqdm(pictures, desc="masked copies", unit="image", delay=2, leave=False):
             copies = [masked_copy(picture, math.isqrt(tokens), self.masked, rng) for _ in range(self.copies)]
             acts = model.capture(model.prepare([ASKED] * (self.copies + 1), [*copies, picture]), TOWER)
-            rows.append(torch.cat([acts[hook][:-1].mean(0) - acts[hook][-1] for hook in acts], -1))
+            wide = [acts[hook].float() for hook in acts]
+            rows.append(torch.cat([x[:-1].mean(0) - x[-1] for x in wide], -1))
         turns = torch.stack([stacked_direction(of_token) for of_token in torch.stack(rows, 1)])
         return _at_mlps(model, turns, list(acts), "tokens")
 

@@ -1,5 +1,6 @@
 """Texts with places to fill: what a recipe asks a model, and how it words a request anew."""
 
+from collections.abc import Sequence
 from string import Formatter
 
 from cmrm_interp.errors import InputError
@@ -25,3 +26,8 @@ def check_wording(recipe: object, optional: tuple[str, ...] = (), **places: tupl
                 f"{type(recipe).__name__}({name}={text!r}): this text needs the places {told}, each at least once, and"
                 f" no other (it has {', '.join(sorted(there)) or 'none'}); write {{{{ }}}} for braces of the text"
             )
+
+
+def words(given: str | Sequence[str]) -> tuple[str, ...]:
+    """One word or several as a tuple; a text is one word, and not its letters."""
+    return (given,) if isinstance(given, str) else tuple(given)
