@@ -184,13 +184,13 @@ def _check(model: Model, inputs: Inputs, how: dict[str, Any]) -> None:
         raise ModelError("this model was loaded without a tokenizer, and its answers could not be read")
     if isinstance(model.network, RemoteNetwork):
         raise ModelError("decoding with mixed logits needs the model here: load it without remote=")
-    for name in ("num_beams", "num_return_sequences"):
-        if how.get(name, 1) != 1:
-            raise InputError(
-                f"{name}={how[name]}: mixed logits make one answer a prompt, greedy or sampled; leave it out"
-            )
-    seed = how.get("seed")
-    if how.get("do_sample") and seed is None:
+    # A generation_config may ask for any of this, too.
+    settings = settings_of(model.network, model.encoder, how)
+    for name, n in (("num_beams", settings.beams), ("num_return_sequences", settings.answers)):
+        if n != 1:
+            raise InputError(f"{name}={n}: mixed logits make one answer a prompt, greedy or sampled; leave it out")
+    seed = settings.seed
+    if settings.how["do_sample"] and seed is None:
         raise InputError("do_sample=True without a seed: prompts whose logits are mixed have to draw alike, give seed=")
     if isinstance(seed, Sequence) and len(seed) != len(inputs):
         raise InputError(f"{len(seed)} seeds for {len(inputs)} prompts: give one for all, or one for each")

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from transformers import GenerationConfig
 
 import cmrm_interp as ci
 from cmrm_interp.errors import InputError
@@ -113,3 +114,11 @@ def test_nullsteer_leaves_texts_alone():
     inputs = model.prepare(TEXTS, [picture(20), None, picture(21)])
     moved = (model.logits(inputs, recipe.interventions(model, inputs)) != model.logits(inputs)).any(1)
     assert moved.tolist() == [True, False, True]
+
+
+def test_mixing_reads_generation_configs_too():
+    model = model_of("llama")
+    recipe = CoCA().fit(model)
+    for words, asked in (("do_sample=True without a seed", {"do_sample": True}), ("num_beams=2: ", {"num_beams": 2})):
+        with pytest.raises(InputError, match=words):
+            recipe.generate(model, model.prepare("who ?"), generation_config=GenerationConfig(**asked))
