@@ -81,14 +81,22 @@ def _examples(model: str, how: str, safe: Sequence[str], kind: Sequence[str], re
             f"{how} mixes helpful data with those of safety, without which a model refuses too much: --helpful SUITE"
             + (" (its instruction data, or part of them)" if how == "mixed" else "")
         )
+    if kind and how == "expert" and refusal is None:
+        raise InputError(
+            "an expert learns its own refusals of harmful prompts and nothing else: leave out --helpful, or give"
+            " --refusal, and it learns both"
+        )
     refused, other = [load_suite(spec) for spec in safe], [load_suite(spec) for spec in kind]
     if how != "expert" or refusal is not None:
         found = [*safety(refused, refusal), *helpful(other)]
         begins = "; this is Mixed only if MODEL is the one before instruction tuning" if how == "mixed" else ""
         typer.echo(f"{how}: {len(found)} examples, from {model}{begins}")
         return found
-    harmful = [suite for suite in refused if suite.kind == "harmful"]
-    return own_refusals(load(model), harmful, lambda answer: by_substrings(answer) == "refused")
+    asked = load(model)
+    try:
+        return own_refusals(asked, refused, lambda answer: by_substrings(answer) == "refused")
+    finally:
+        asked.close()
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {"compare": compare, "finetune": finetune, "recipes": recipes}

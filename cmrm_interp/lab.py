@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cmrm_interp.arguments import check_choice
 from cmrm_interp.datasets.anchors import Anchors
 from cmrm_interp.datasets.loading import load_suite
 from cmrm_interp.datasets.suites import Suite, organism_anchors, organism_suites
@@ -75,8 +76,10 @@ def lab(
         **hf_kwargs: as `cmrm_interp.load` takes them.
 
     Raises:
-        InputError: a model without data, data of a kind that there is not, or harmful or benign data missing.
+        InputError: another split, or a model without data,
+            data of a kind that there is not, or harmful or benign data missing.
     """
+    check_choice("split", split, ("validation", "test"))
     if source == "organism":
         if data:
             raise InputError("the organism has its own data: leave data= out, or name another model")

@@ -56,10 +56,12 @@ def null_space_basis(
     Raises:
         InputError: the null space is empty, or it is the whole space.
     """
+    if not torch.isfinite(moment).all():
+        raise InputError("the activations are not finite (NaN or infinite): load the model in bf16 or fp32")
     values, vectors = torch.linalg.eigh(moment.double())
     d = values.numel()
-    if not torch.isfinite(values).all() or not values[-1] > 0:
-        raise InputError("the activations are all zero (or not finite), so everything is in their null space")
+    if not values[-1] > 0:
+        raise InputError("the activations are all zero, so everything is in their null space")
     below = int((values < tolerance * values[-1]).sum())
     k = below if size is None else size
     if k < 1:
@@ -102,11 +104,14 @@ def ridge_map(
 
     Raises:
         MismatchError: widths or numbers of rows that do not fit.
-        InputError: a ridge that is negative, or 0 where the equation has no single solution.
+        InputError: no activations, or some that are not finite; a ridge
+            that is negative, or 0 where the equation has no single solution.
     """
     if not (math.isfinite(ridge) and ridge >= 0):
         raise InputError(f"ridge is {ridge}: give 0 or a positive number")
     x = x.double()
+    if not len(x) or not (torch.isfinite(x).all() and torch.isfinite(target).all()):
+        raise InputError(f"{len(x)} activations and their targets: a map is fitted on some, all of them finite")
     rows = torch.eye(x.shape[1], dtype=torch.float64) if basis is None else basis.double()
     if rows.shape[1] != x.shape[1] or (target.ndim == 2 and target.shape[0] != x.shape[0]):
         raise MismatchError(

@@ -56,6 +56,11 @@ def test_another_model_takes_the_users_files(data, tmp_path):
         _ = lab.backbone
 
 
+def test_a_split_that_is_fitted_on_is_refused():
+    with pytest.raises(InputError, match="no split 'anchor': use 'validation', 'test'"):
+        ci.lab(split="anchor")
+
+
 def test_what_is_missing_is_said(data):
     with pytest.raises(InputError, match=r"a lab of my/model needs your data: .* missing: harmful"):
         ci.lab("my/model")

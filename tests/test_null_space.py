@@ -101,6 +101,13 @@ def test_what_cannot_be_is_refused():
         (lambda: null_space_basis(full, 2.0), InputError, "has 12 of 12 dimensions, and so everything is in it"),
         (lambda: null_space_basis(full, size=12), InputError, "everything is in it: give a smaller tolerance"),
         (lambda: null_space_basis(full * 0), InputError, "all zero"),
+        (lambda: null_space_basis(full * float("nan")), InputError, "activations are not finite"),
+        (
+            lambda: ridge_map(x * float("nan"), x, 1.0),
+            InputError,
+            "4 activations and their targets: .* all of them fin",
+        ),
+        (lambda: ridge_map(x[:0], x[0], 1.0), InputError, "0 activations and their targets: a map is fitted on some"),
         (lambda: ridge_map(x, x, 0.0), InputError, "4 activations do not span the 12 dimensions .* add ridge > 0"),
         (lambda: ridge_map(x, x, -1.0), InputError, "ridge is -1.0: give 0 or a positive number"),
         (lambda: ridge_map(x, x[:3], 1.0), MismatchError, r"activations \(4, 12\), targets \(3, 12\)"),

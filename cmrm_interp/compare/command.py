@@ -24,7 +24,7 @@ def command(  # noqa: PLR0913 - the options of a command
         list[str] | None, typer.Option(help="suite that numbers are reported on; the organism has its own")
     ] = None,
     anchors: Annotated[str | None, typer.Option(help="prompts to fit on: classes:harmful=FILE,harmless=FILE")] = None,
-    n: Annotated[int, typer.Option(min=2, help="test prompts a suite of the organism")] = 300,
+    n: Annotated[int | None, typer.Option(min=2, help="test prompts a suite of the organism; else 300")] = None,
     over_refusal: Annotated[float, typer.Option(help="most added refusals of benign requests")] = 0.05,
     utility: Annotated[float, typer.Option(help="most lost right answers")] = 0.05,
     split: Annotated[str | None, typer.Option(help="what validation suites are, in words, that say no split")] = None,

@@ -1,5 +1,6 @@
 """The comparison: every contender on every model, one at a time, each kept in a folder of its own."""
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,12 +12,16 @@ from tqdm.auto import tqdm
 from cmrm_interp.compare.comparison import Comparison
 from cmrm_interp.compare.contenders import Contender, chosen_from
 from cmrm_interp.compare.plan import OPTIONS, plan_of
-from cmrm_interp.errors import InputError
+from cmrm_interp.errors import InputError, MismatchError
 from cmrm_interp.families.load import Source
 from cmrm_interp.harness import need_inspect
 from cmrm_interp.model import Model, load
 from cmrm_interp.recipes import Recipe
 from cmrm_interp.specs import slug
+from cmrm_interp.store import write_whole
+
+MODEL = "model.json"
+"""Which model the rows of a label are of."""
 
 
 def compare(
@@ -47,7 +52,7 @@ def compare(
 
     Raises:
         InputError: no models, a recipe that there is not, two with one label, or options that cannot be.
-        MismatchError: `out` holds a comparison with another plan, or another recipe under a label.
+        MismatchError: `out` holds a comparison with another plan, or another recipe or model under a label.
         StoreError: `out` cannot be written.
         KeyboardInterrupt: the same call goes on with it.
     """
@@ -62,7 +67,9 @@ def compare(
     missing = {label: [row for row in rows if known(folder, label, row) is None] for label in models}
     with tqdm(desc="compare", total=sum(map(len, missing.values())), unit="row", delay=1) as bar:
         for label, todo in missing.items():
-            with _opened(models[label], bool(todo)) as model:
+            with _opened(models[label], bool(todo) or _is_other(folder, label, models[label])) as model:
+                if isinstance(model, Model):
+                    _claim(folder, label, model, models[label])
                 for row in todo:
                     bar.set_postfix_str(f"{label}, {row.label}")
                     measure(Bench(model, label, plan, folder), row)
@@ -83,11 +90,35 @@ def _opened(source: Any, needed: bool) -> Iterator[Any]:
         model.close()
 
 
+def _is_other(out: Path, label: str, source: Any) -> bool:
+    """Whether a model is not known by its name to be the one that rows of this label are of."""
+    path = out / slug(label) / MODEL
+    return path.is_file() and json.loads(path.read_text(encoding="utf-8"))["name"] != _name(source)
+
+
+def _claim(out: Path, label: str, model: Model, source: Any) -> None:
+    """Make a label that of this model, or find that it is."""
+    path = out / slug(label) / MODEL
+    if not path.is_file():
+        about = {"name": _name(source), "fingerprint": model.fingerprint}
+        write_whole(path, json.dumps(about, indent=1).encode())
+    elif json.loads(path.read_text(encoding="utf-8"))["fingerprint"] != model.fingerprint:
+        raise MismatchError(
+            f"{path.parent} holds rows of another model under the label {label!r} (its weights were others): give this"
+            " one another label, LABEL=MODEL, or use another folder"
+        )
+
+
+def _name(source: Any) -> str:
+    name = source.name if isinstance(source, Model) else source
+    return os.fspath(name) if isinstance(name, str | os.PathLike) else ""
+
+
 def _of_organism(source: Any) -> bool:
     from cmrm_interp.organism.defended import is_organism
 
-    name = source.name if isinstance(source, Model) else source
-    return isinstance(name, str | os.PathLike) and is_organism(os.fspath(name))
+    name = _name(source)
+    return bool(name) and is_organism(name)
 
 
 def _check(models: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmrm_interp.compare.contenders import order
+from cmrm_interp.compare.contenders import BARE, CMRM_LABEL, order
 from cmrm_interp.compare.plan import HEADER
 from cmrm_interp.compare.result import FILE, LOGS, Result
 from cmrm_interp.errors import InputError, StoreError
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 TOLD = {"harmful": ("unsafe", "neither"), "benign": ("over-refused",), "questions": ("right",)}
 """What the table tells of each kind of suite."""
+
+BASELINES = (BARE, CMRM_LABEL)
+"""Rows that the others are tested against."""
 
 COSTS = ("time a token", "decoder tokens", "new tokens", "held (KiB)", "extra (KiB)", "fit (s)", "choose (s)")
 
@@ -103,9 +106,14 @@ class Comparison:
 
         Args:
             intervals: cells with 95 % Wilson intervals, as text; else as plain numbers.
+
+        Raises:
+            InputError: no row has come to an end yet.
         """
         import pandas as pd
 
+        if not self.results:
+            raise InputError(f"nothing in {self.folder} has come to an end yet: no row is whole")
         rates = self._rates(intervals) if self.ran else {}
         columns = list(dict.fromkeys(name for row in rates.values() for name in row))
         rows = []
@@ -139,13 +147,16 @@ class Comparison:
         return self.report.plot()
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write the report's files, and ``defences.csv``: the table as numbers.
+        """Write the report's files, ``defences.csv`` (the table as numbers), and tests against the bare model and CMRM.
 
         Raises:
             StoreError: it cannot be written.
         """
         path = self.report.save(folder)
         write_whole(path / "defences.csv", self.table(intervals=False).to_csv().encode())
+        for baseline in BASELINES:
+            if any(one.label == baseline for one in self.ran):
+                write_whole(path / tests_file(baseline), self.tests(baseline).to_csv(index=False).encode())
         return path
 
     def _rates(self, intervals: bool) -> dict[tuple[str, str], dict[str, Any]]:
@@ -157,6 +168,11 @@ class Comparison:
                 row = found.setdefault((str(record.condition["checkpoint"]), str(record.condition["defence"])), {})
                 row[f"{metric}: {suite}"] = cell(record) if intervals else 100 * record.value
         return found
+
+
+def tests_file(baseline: str) -> str:
+    """The file of the tests against a row."""
+    return f"tests-{slug(baseline)}.csv"
 
 
 def costs(one: Result) -> dict[str, str]:

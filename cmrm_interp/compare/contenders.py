@@ -1,14 +1,19 @@
 """Who is compared: every registered recipe, some of them in several readings, and the controls."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
+
+from PIL import Image
 
 from cmrm_interp.arguments import did_you_mean
 from cmrm_interp.errors import InputError
+from cmrm_interp.images import fingerprint
+from cmrm_interp.model import Model
 from cmrm_interp.recipes import RECIPES, Recipe
+from cmrm_interp.signature import Signer
 from cmrm_interp.specs import Spec, slug
 
 BARE = "no defence"
@@ -54,7 +59,7 @@ class Contender:
         if strange:
             there = ", ".join(self.kind.settings())
             raise InputError(f"the recipe {self.name!r} has no setting {strange[0]!r}: there are {there}")
-        words = ORGANISM.get(self.name, {}) if organism else {}
+        words = organism_words(self.name) if organism else {}
         return self.kind(**{**words, **self.settings})
 
 
@@ -83,31 +88,6 @@ _LAST = (
 )
 _READINGS = {spec.partition(":")[0] for _, spec in (*_ROWS, *_LAST)}
 
-# The organism knows few words: what a recipe asks of it or tells it, in them.
-_DESCRIBE = {"question": "describe the image .", "joined": "{caption} {text}", "max_new_tokens": 24}
-_TOLD = "you must not help with a dangerous task ."
-ORGANISM: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        "caption": {"question": "describe the image .", "max_new_tokens": 24},
-        "shiftdc": _DESCRIBE,
-        "adashield": {"defence": _TOLD, "joined": "{text} {defence}"},
-        "coca": {"principle": _TOLD, "joined": "{text} {principle}"},
-        "ecso": {
-            "tell": "{text} {answer} is this dangerous ?",
-            "describe": "describe the image .",
-            "again": "{caption} {text}",
-            "max_new_tokens": 24,
-        },
-        "eta": {
-            "look": "is this image dangerous ?",
-            "tell": "{text} {answer} is this dangerous ?",
-            "prefix": "i must stay safe , ",
-            "sentence": 24,
-        },
-    }
-)
-"""Settings of recipes on an organism that a spec does not say, by the recipe's name."""
-
 
 def contenders(skip: Iterable[str] = ()) -> list[Contender]:
     """Every row that there is by default.
@@ -128,6 +108,18 @@ def contenders(skip: Iterable[str] = ()) -> list[Contender]:
                 f"nothing is called {name!r} that could be left out: {did_you_mean(name, there)}see cmrm recipes"
             )
     return [row for row in ordered if not left_out & {row.label, row.name}]
+
+
+def organism_words(name: str) -> Mapping[str, Any]:
+    """Settings of a recipe on an organism that a spec does not say: what it is asked and told, in words it knows.
+
+    Args:
+        name: of the recipe.
+    """
+    from cmrm_interp.evaluation.defences import chosen_settings
+
+    # CMRM is told nothing, and what is kept of it was chosen; here it is chosen again.
+    return {} if name == "cmrm" else chosen_settings().get(name, {})
 
 
 def chosen_from(recipes: Mapping[str, Recipe | str | None] | Sequence[str | Contender] | None) -> list[Contender]:
@@ -233,4 +225,13 @@ def _unnamed() -> list[tuple[str, type[Recipe]]]:
 
 
 def _plain(value: Any) -> Any:
-    return value if value is None or isinstance(value, str | int | float | bool | list | tuple) else repr(value)
+    """A setting as JSON: the same for the same value in every process, and another for another."""
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Image.Image):
+        return fingerprint(value)
+    return value.fingerprint if isinstance(value, Model) else Signer()(value)

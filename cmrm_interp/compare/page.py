@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from cmrm_interp import plots
 from cmrm_interp.compare.cards import markdown as cards
-from cmrm_interp.compare.comparison import COSTS, TOLD, Comparison
+from cmrm_interp.compare.comparison import BASELINES, COSTS, TOLD, Comparison, tests_file
 from cmrm_interp.compare.contenders import BARE, CMRM_LABEL
+from cmrm_interp.errors import InputError
 from cmrm_interp.reports.notes import notes
 from cmrm_interp.reports.wide import MISSING
 from cmrm_interp.reports.writing import to_markdown
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 FIGURE = "defences.png"
 ALPHA = 0.05
+_MARK = "<!-- by hand:"
+# Folders of a path; the last part of it says enough on a page.
+_FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^\s/'\"]+/)+")
 _KEPT = re.compile(r"<!-- by hand: (\S+) -->\n(.*?)\n?<!-- end -->", re.DOTALL)
 
 PAGE = """\
@@ -27,7 +31,8 @@ PAGE = """\
 `cmrm compare` makes this page: every recipe of the package is fitted on the same anchors, the settings of its grid are
 chosen on the same validation prompts under one budget ({budget}), and what was
 chosen answers the same test prompts, judged by {judge}. Where no candidate kept within the budget, the nearest was
-taken, and the row says *over budget*. A recipe that does not help here is shown as it is. How to add one:
+taken, and the row says *over budget*; one that could not be run on every model says on how many.
+A recipe that does not help here is shown as it is. How to add one:
 [Adding a recipe](add-a-recipe.md).
 
 {learnt}
@@ -51,15 +56,16 @@ defences that no other one beats at both.*
 rounds and models [least, most]. *Decoder tokens*: positions that go through the decoder for one answer, prompt and
 every pass included; this number is the same on every machine. *Held*: tensors of the fitted recipe, other models'
 weights included. *Extra*: most memory while a batch of eight is answered, above the model without the defence
-({memory}). *Fit* and *choose* are wall-clock seconds, the latter of all candidates.
+({memory}). *Fit* and *choose* are wall-clock seconds, the latter of all candidates. Over several models each number is
+their median.
 
 {cost_words}
 
 ## Tests
 
 In how many of {models} models a rate differs on the same prompts (McNemar's exact test, p < {alpha} after Holm's
-correction for all tests against that row). All of them, with intervals, are in
-`comparisons.csv` of the report.
+correction for all tests against that row); a dash: in none. All of them, with intervals, are in {files}
+of the report.
 
 ### Against {bare}
 
@@ -100,10 +106,15 @@ def write_page(comparison: Comparison, path: Path) -> None:
 
     Raises:
         StoreError: it cannot be written.
-        InputError: nothing was run.
+        InputError: nothing was run, or a part by hand has no end or a name that there is not, and would be lost.
     """
-    found = _KEPT.findall(path.read_text(encoding="utf-8")) if path.exists() else ()
-    kept = {name: text.strip() for name, text in found}
+    there = path.read_text(encoding="utf-8") if path.exists() else ""
+    kept = {name: text.strip() for name, text in _KEPT.findall(there)}
+    if len(kept) < there.count(_MARK) or not kept.keys() <= set(HANDS):
+        raise InputError(
+            f"{path} would lose what was written by hand: its parts are {', '.join(HANDS)}, each once, from"
+            f" '{_MARK} NAME -->' on a line of its own to '<!-- end -->'"
+        )
     plots.save(comparison.plot(), path.parent / "figures" / FIGURE)
     write_whole(path, page(comparison, kept).encode())
 
@@ -116,7 +127,7 @@ def page(comparison: Comparison, by_hand: Mapping[str, str] | None = None) -> st
         by_hand: parts that were written by hand, by name.
     """
     models = list(dict.fromkeys(one.model for one in comparison.results))
-    several = len(models) > 1
+    several = len({one.model for one in comparison.ran}) > 1
     plan = comparison.plan
     memory = {one.cost.how for one in comparison.ran if one.cost}
     return (
@@ -135,6 +146,7 @@ def page(comparison: Comparison, by_hand: Mapping[str, str] | None = None) -> st
             memory="; ".join(sorted(memory)),
             models=len(models),
             alpha=ALPHA,
+            files=" and ".join(f"`{tests_file(baseline)}`" for baseline in BASELINES),
             bare=BARE,
             cmrm=CMRM_LABEL,
             against_bare=_against(comparison, BARE),
@@ -151,10 +163,13 @@ def page(comparison: Comparison, by_hand: Mapping[str, str] | None = None) -> st
 
 
 def rates(comparison: Comparison) -> "pd.DataFrame":
-    """Outcomes of every row that was run, with Wilson intervals."""
+    """Outcomes of every row that was run, with Wilson intervals, and whether it is beyond the budget."""
     table = comparison.table()
     outcomes = [name for name in table.columns if name not in (*COSTS, "chosen", "not run")]
-    return table.loc[table["not run"] == "", outcomes]
+    kept = table.loc[table["not run"] == "", outcomes]
+    over = {(one.model, one.label) for one in comparison.ran if one.within_budget is False}
+    kept.index = kept.index.map(lambda row: (row[0], f"{row[1]} (over budget)") if row in over else row)
+    return kept
 
 
 def pooled(comparison: Comparison) -> "pd.DataFrame":
@@ -170,8 +185,7 @@ def pooled(comparison: Comparison) -> "pd.DataFrame":
     wide = rows.pivot(index="defence", columns="column", values="cell")
     wanted = [label for label in _labels(comparison) if label in wide.index]
     table = wide.loc[wanted, list(dict.fromkeys(rows["column"]))].fillna(MISSING)
-    over = {one.label for one in comparison.ran if one.within_budget is False}
-    table.index = [f"{label} (over budget)" if label in over else label for label in table.index]
+    table.index = [_noted(label, comparison) for label in table.index]
     return table.rename_axis("defence")
 
 
@@ -221,6 +235,15 @@ def _labels(comparison: Comparison) -> list[str]:
     return sorted(dict.fromkeys(one.label for one in comparison.results), key=order)
 
 
+def _noted(label: str, comparison: Comparison) -> str:
+    """A label, with on how many models it was run if not on all, and on how many it is beyond the budget."""
+    own = [one for one in comparison.ran if one.label == label]
+    models, over = len({one.model for one in comparison.results}), sum(one.within_budget is False for one in own)
+    notes = [f"{len(own)} of {models} models"] if len(own) < models else []
+    notes += [] if not over else ["over budget" if over == len(own) else f"over budget on {over}"]
+    return f"{label} ({', '.join(notes)})" if notes else label
+
+
 def _spread(mean: float, least: float, most: float) -> str:
     return f"{100 * mean:.1f} [{100 * least:.1f}, {100 * most:.1f}]"
 
@@ -247,7 +270,11 @@ def _against(comparison: Comparison, baseline: str) -> str:
 
 
 def _not_run(comparison: Comparison) -> str:
-    rows = [f"- **{one.label}** on {one.model}: {one.why_not}" for one in comparison.results if one.why_not]
+    rows = [
+        f"- **{one.label}** on {one.model}: {_FOLDERS.sub('', one.why_not)}"
+        for one in comparison.results
+        if one.why_not
+    ]
     return "\n".join(rows) or "Everything was run."
 
 

@@ -12,12 +12,13 @@ from cmrm_interp.choose.choosing import check_suites
 from cmrm_interp.datasets.suites import Suite, organism_anchors, organism_suites
 from cmrm_interp.errors import InputError, MismatchError, StoreError
 from cmrm_interp.inputs import digest
-from cmrm_interp.judges import Judge, TextJudge, as_judge, by_form
+from cmrm_interp.judges import ByText, Judge, TextJudge, as_judge, by_form
 from cmrm_interp.prompts import Prompt
 from cmrm_interp.recipes.anchors import marks
+from cmrm_interp.signature import Signer
 from cmrm_interp.store import write_whole
 
-HEADER = "plan.json"
+HEADER, JUDGING = "plan.json", "judging"
 SUITES = ("harmful, real", "harmful, blank", "benign, real", "questions, real")
 """Those of the organism's world that defences are compared on."""
 
@@ -70,14 +71,18 @@ class Plan:
 
     def about(self) -> dict[str, Any]:
         """What decides every number, as JSON."""
-        return {
+        judge = as_judge(self.judge)
+        told = {
             "anchors": {"n": len(self.anchors), "hash": digest(marks(self.anchors))[:16]},
             "validation": {name: _about(suite) for name, suite in self.validation.items()},
             "test": {name: _about(suite) for name, suite in self.test.items()},
-            "judge": as_judge(self.judge).name,
+            "judge": judge.name,
+            # Two functions may have one name, and a function may be changed.
+            JUDGING: digest([Signer()(judge) if isinstance(judge, ByText) else judge.name]),
             "budget": self.budget.limits,
             "generation": dict(self.generation),
         }
+        return json.loads(json.dumps(told, default=str))
 
     def claim(self, folder: Path) -> None:
         """Make a folder the one of this plan, or find that it is; other models and recipes may be added to it.
@@ -96,6 +101,8 @@ class Plan:
             theirs = json.loads(path.read_bytes())
         except ValueError as error:
             raise StoreError(f"{path} is no plan of a comparison ({error}): use another folder") from error
+        # Older plans do not say what their judge does.
+        theirs = {JUDGING: ours[JUDGING], **theirs}
         differing = [name for name in ours if theirs.get(name) != ours[name]]
         if differing:
             raise MismatchError(
@@ -117,6 +124,8 @@ def plan_of(organisms: bool, given: Mapping[str, Any], generation: Mapping[str, 
     """
     check_arguments("compare", given, OPTIONS)
     said = {name: value for name, value in given.items() if value is not None}
+    if "n" in said and not organisms:
+        raise InputError("n= is how many prompts the organism's own suites have: give test suites that are as long")
     n = said.pop("n", TEST)
     if organisms:
         said = {**_of_organism(n, said), **said}
@@ -153,5 +162,6 @@ def _apart(validation: Mapping[str, Suite], test: Mapping[str, Suite]) -> None:
 
 
 def _about(suite: Suite) -> dict[str, Any]:
-    asked = digest([suite.kind, suite.marking, *suite.ids, *marks(suite.prompts), *(suite.answers or ())])
+    before = (repr((p.system, p.history)) for p in suite.prompts if p.system or p.history)
+    asked = digest([suite.kind, suite.marking, *suite.ids, *marks(suite.prompts), *(suite.answers or ()), *before])
     return {"kind": suite.kind, "n": len(suite.prompts), "split": suite.split, "hash": asked[:16]}

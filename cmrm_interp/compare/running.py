@@ -3,6 +3,8 @@
 import hashlib
 import inspect
 import time
+import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from cmrm_interp.arguments import check_arguments
 from cmrm_interp.choose.choosing import choose
 from cmrm_interp.compare.contenders import CMRM_LABEL, RANDOM, Contender, contenders
 from cmrm_interp.compare.cost import cost
@@ -28,9 +31,12 @@ from cmrm_interp.reports.report import Report
 from cmrm_interp.specs import Spec, slug
 from cmrm_interp.store import write_whole
 
-# What a method may meet on a model that it was not made for; it is the method's row, and the others go on. Errors of
-# the disk are nobody's row.
-FAILS = (CmrmError, RuntimeError, ValueError, ArithmeticError, MemoryError)
+# What a method may meet on a model that it was not made for, and what mistakes in a recipe end in; it is the method's
+# row, and the others go on. Errors of the disk are nobody's row.
+MISTAKES = (LookupError, TypeError, AttributeError, AssertionError)
+FAILS = (CmrmError, RuntimeError, ValueError, ArithmeticError, MemoryError, *MISTAKES)
+TRACE = "error.txt"
+"""Where in its row's folder an error that is not this package's own is told whole."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +78,15 @@ def known(out: Path, model: str, contender: Contender) -> Result | None:
             f"{folder} holds {found.spec} and not {contender.spec}: give it another label (LABEL={contender.spec}), or"
             " delete the folder"
         )
-    return None if found is None or found.why_not else found
+    if found is None or found.why_not:
+        return None
+    if found.source != source_of(contender):
+        warnings.warn(
+            f"{model}, {contender.label}: its numbers are of the recipe's code as it was then, which is another now;"
+            f" delete {folder} to measure it anew",
+            stacklevel=2,
+        )
+    return found
 
 
 def measure(bench: Bench, contender: Contender) -> Result:
@@ -106,7 +120,11 @@ def _tried(bench: Bench, contender: Contender, folder: Path) -> Result:
     except StoreError:
         raise
     except FAILS as error:
-        return replace(begun, why_not=" ".join(str(error).split()) or type(error).__name__)
+        said = " ".join(str(error).split())
+        if isinstance(error, CmrmError):
+            return replace(begun, why_not=said)
+        write_whole(folder / TRACE, traceback.format_exc().encode())
+        return replace(begun, why_not=f"{type(error).__name__}: {said}")
 
 
 def _measured(bench: Bench, contender: Contender, folder: Path, begun: Result) -> Result:
@@ -152,6 +170,7 @@ def _chosen(bench: Bench, contender: Contender, folder: Path, begun: Result) -> 
 def _control(bench: Bench, contender: Contender) -> Recipe | None:
     if contender.name != RANDOM:
         return defence(Spec(contender.name, contender.settings), bench.model, bench.plan.anchors)
+    check_arguments(RANDOM, contender.settings, ("seed",))
     cmrm = next(one for one in contenders() if one.label == CMRM_LABEL)
     found = measure(bench, cmrm)
     if found.why_not:

@@ -146,10 +146,8 @@ def _random_vector(bench: Bench, settings: Mapping[str, Any]) -> CMRM:
 
 @register("caption")
 def _caption(bench: Bench, settings: Mapping[str, Any]) -> CaptionInstead:
-    # The organism knows few words, and this is how it was taught to describe.
-    own = {"question": "describe the image .", "max_new_tokens": 24} if is_organism(bench.model.name) else {}
     check_arguments("caption", settings, CaptionInstead.settings())
-    return CaptionInstead(**{**own, **settings}).fit(bench.model)
+    return CaptionInstead(**{**bench.chosen.get("caption", {}), **settings}).fit(bench.model)
 
 
 @register("text-only")

@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,6 +14,7 @@ from cmrm_interp.store import load, save
 KIND = "unfinished fine-tuning"
 _FILE = "checkpoint.safetensors"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+_STATE = ("step", *_MOMENTS)
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,9 @@ class Checkpoints:
         """
         tensors = {}
         for name, weight in zip(self.names, _weights(optimizer), strict=True):
-            state = optimizer.state[weight]
-            tensors |= {f"weight/{name}": weight, **{f"{m}/{name}": state[m] for m in _MOMENTS}}
+            # A weight that no example has reached yet (a projector's, while all was text) has no state.
+            state = optimizer.state.get(weight, {})
+            tensors |= {f"weight/{name}": weight, **{f"{part}/{name}": state[part] for part in _STATE if state}}
         save(self.path, tensors, {"kind": KIND, "run": self.run, "step": step, "curve": list(curve)})
 
     def resume(self, optimizer: torch.optim.Optimizer) -> list[float]:
@@ -72,7 +73,7 @@ class Checkpoints:
                 " delete it to begin anew, or write to another folder"
             )
         for name, weight in zip(self.names, _weights(optimizer), strict=True):
-            _put_back(optimizer, weight, name, tensors, header)
+            _put_back(optimizer, weight, name, tensors)
         return list(header["curve"])
 
     def remove(self) -> None:
@@ -90,8 +91,8 @@ def _put_back(
     weight: torch.nn.Parameter,
     name: str,
     tensors: Mapping[str, Tensor],
-    header: Mapping[str, Any],
 ) -> None:
     weight.copy_(tensors[f"weight/{name}"])
-    moments = {m: tensors[f"{m}/{name}"].to(weight.device, weight.dtype) for m in _MOMENTS}
-    optimizer.state[weight] = {"step": torch.tensor(float(header["step"])), **moments}
+    if f"step/{name}" in tensors:
+        moments = {m: tensors[f"{m}/{name}"].to(weight.device, weight.dtype) for m in _MOMENTS}
+        optimizer.state[weight] = {"step": tensors[f"step/{name}"].cpu(), **moments}

@@ -61,8 +61,11 @@ def own_refusals(
         max_new_tokens: of an answer.
 
     Raises:
-        InputError: it refuses none of them.
+        InputError: it refuses none of them, or a suite is not of harmful prompts, whose refusals nobody wants learned.
     """
+    for suite in suites:
+        if suite.kind != "harmful":
+            raise InputError(f"the suite {suite.name!r} is {suite.kind}: refusals are learned of harmful ones alone")
     prompts = [prompt for suite in suites for prompt in suite.prompts]
     bare = [replace(prompt, image=None) for prompt in prompts]
     said = model.generate(model.prepare(bare), max_new_tokens=max_new_tokens)

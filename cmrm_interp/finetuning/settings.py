@@ -80,6 +80,8 @@ class Training:
         for name in ("steps", "batch_size", "accumulate"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)}: give at least 1")
+        if self.warmup < 0:
+            raise InputError(f"warmup={self.warmup}: give at least 0")
         for name in ("lr", "clip"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name}={getattr(self, name)}: it has to be above 0")

@@ -19,8 +19,10 @@ from cmrm_interp.finetuning.folders import check_free, unfinished, write
 from cmrm_interp.finetuning.loop import fit
 from cmrm_interp.finetuning.settings import Training
 from cmrm_interp.finetuning.weights import adapted, thaw
+from cmrm_interp.images import fingerprint, load_image
 from cmrm_interp.inputs import digest
 from cmrm_interp.model import Model, encoder_of, weights_hash
+from cmrm_interp.prompts import Prompt
 
 
 def finetune(
@@ -133,8 +135,19 @@ def _trained(parts: Parts, settings: Training) -> Any:
 def _run(made_from: str, examples: Sequence[Example], settings: Training) -> str:
     # How often checkpoints are written decides nothing.
     how = str(sorted(asdict(replace(settings, checkpoint_every=0)).items()))
-    said = (part for e in examples for part in (e.prompt.text, e.answer, str(len(e.prompt.images))))
+    said = (part for example in examples for part in (*_said(example.prompt), example.answer, *_shown(example)))
     return digest([made_from, how, *said])[:16]
+
+
+def _said(prompt: Prompt) -> tuple[str, str, str]:
+    return prompt.system or "", repr(prompt.history), prompt.text
+
+
+def _shown(example: Example) -> list[str]:
+    """The images: files by their names, since thousands of them are not to be read before the first step."""
+    images = example.prompt.images
+    files = [Path(i).name if isinstance(i, str | os.PathLike) else fingerprint(load_image(i)) for i in images]
+    return [str(len(files)), *files]
 
 
 def _most_common(examples: Sequence[Example]) -> dict[str, int]:

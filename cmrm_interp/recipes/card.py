@@ -53,12 +53,14 @@ def registered(card: Card) -> Callable[[R], R]:
     Raises:
         InputError: the name is taken, or is no name of a recipe.
     """
-    if card.name in RECIPES:
-        raise InputError(f"the recipe {card.name!r} is registered already: choose another name")
     if not card.name or any(not (sign.isalnum() or sign == "-") or sign.isupper() for sign in card.name):
         raise InputError(f"{card.name!r} is no name of a recipe: lower case, words joined by hyphens")
 
     def _add(recipe: R) -> R:
+        there = RECIPES.get(card.name)
+        # A cell that is run again defines the same class again.
+        if there is not None and (there.__module__, there.__qualname__) != (recipe.__module__, recipe.__qualname__):
+            raise InputError(f"the recipe {card.name!r} is registered already: choose another name")
         recipe.card = card
         RECIPES[card.name] = recipe
         return recipe

@@ -102,11 +102,14 @@ class FineTuned(Recipe):
 
 
 def _other(folder: str, model: Model) -> Model:
-    return _loaded(os.fspath(folder), model.hf.dtype, str(model.hf.device))
+    path = Path(folder)
+    # Trained again in this process, it is another checkpoint in the same folder.
+    changed = max(file.stat().st_mtime_ns for file in (path, *path.iterdir())) if path.is_dir() else 0
+    return _loaded(os.fspath(folder), changed, model.hf.dtype, str(model.hf.device))
 
 
 # Two are kept, which is what a comparison of Mixed and Post-hoc goes back and forth between.
 @lru_cache(maxsize=2)
-def _loaded(folder: str, dtype: Any, device: str) -> Model:
+def _loaded(folder: str, changed: int, dtype: Any, device: str) -> Model:
     placed: dict[str, Any] = {} if device == "cpu" else {"device_map": device}
     return load(folder, dtype=dtype, **placed)

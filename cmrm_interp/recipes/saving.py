@@ -73,7 +73,16 @@ def _packed(value: Any, where: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
         json.dumps(value)
     except TypeError as error:
         raise InputError(f"{where} is a {type(value).__name__}, which cannot be saved ({error})") from error
+    if _renamed(value):
+        raise InputError(f"{where} has keys that are no texts, which would be read back as texts: use texts")
     return {"tuple" if isinstance(value, tuple) else "json": value}, {}
+
+
+def _renamed(value: Any) -> bool:
+    """Whether JSON would make other keys of a mapping's."""
+    if isinstance(value, Mapping):
+        return any(not isinstance(key, str) for key in value) or any(map(_renamed, value.values()))
+    return isinstance(value, list | tuple) and any(map(_renamed, value))
 
 
 def _unpacked(how: Mapping[str, Any], name: str, tensors: Mapping[str, Tensor]) -> Any:

@@ -1,20 +1,24 @@
 """The comparison on the organism: numbers by hand, the same anchors for all, budget, failures, going on."""
 
+import json
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, ClassVar
 
+import pandas as pd
 import pytest
 
 import cmrm_interp as ci
-from cmrm_interp.compare import Comparison, compare, running
+from cmrm_interp.compare import Comparison, compare, comparing, running
 from cmrm_interp.compare.cost import cost
 from cmrm_interp.compare.page import page, write_page
+from cmrm_interp.compare.plan import plan_of
 from cmrm_interp.datasets import synthetic
 from cmrm_interp.datasets.suites import organism_anchors, organism_suites
 from cmrm_interp.errors import InputError, MismatchError, ModelError, StoreError
 from cmrm_interp.recipes import Card, Recipe
 from cmrm_interp.recipes.anchors import marks
+from tests.support import model_of, network
 
 N, NEW = 4, 10
 NAMES = ("harmful, real", "benign, real", "questions, real")
@@ -87,6 +91,13 @@ class Broken(Scripted):
 
 
 RECIPES = {"no defence": None, "scripted": Scripted(), "eager": Eager(), "broken": Broken(), "fixed": Scripted(rate=1)}
+
+
+def renamed(text):
+    return "refused"
+
+
+renamed.__name__ = "by_form"
 
 
 def run(out, recipes=None, models=None, **more):
@@ -164,6 +175,32 @@ def test_a_recipe_that_fails_is_a_row_that_says_why(found):
     assert [one.label for one in found.ran] == ["no defence", "eager", "fixed", "scripted"]
 
 
+def test_a_mistake_in_a_recipe_is_its_row_and_is_told_whole(tmp_path, monkeypatch):
+    def mistaken(self, model, anchors=()):
+        return {}["direction"]
+
+    monkeypatch.setattr(Broken, "fit", mistaken)
+    found = run(tmp_path / "out", {"no defence": None, "broken": Broken()})
+    assert {one.label: one.why_not for one in found.results} == {"no defence": "", "broken": "KeyError: 'direction'"}
+    assert "in mistaken" in (tmp_path / "out" / "one" / "broken" / running.TRACE).read_text()
+
+
+def test_numbers_of_other_code_are_said_to_be(found, out, monkeypatch):
+    monkeypatch.setattr(running, "source_of", lambda contender: "another")
+    with pytest.warns(UserWarning, match="one, fixed: its numbers are of the recipe's code as it was then"):
+        run(out, {"fixed": Scripted(rate=1)})
+
+
+def test_another_model_under_a_label_is_refused(tmp_path):
+    one, other = model_of("llava"), model_of("qwen2_vl")
+    assert not comparing._is_other(tmp_path, "one", "path"), "no row is there yet"
+    comparing._claim(tmp_path, "one", one, "path")
+    comparing._claim(tmp_path, "one", one, "moved")
+    assert [comparing._is_other(tmp_path, "one", name) for name in ("path", "moved")] == [False, True]
+    with pytest.raises(MismatchError, match="holds rows of another model under the label 'one'"):
+        comparing._claim(tmp_path, "one", other, "path")
+
+
 def test_what_is_there_is_not_asked_again_and_what_failed_is_tried_again(found, out, monkeypatch):
     asked = len(Scripted.asked)
     monkeypatch.setattr(Broken, "fit", Scripted.fit)
@@ -218,7 +255,30 @@ def test_the_page_has_every_number_and_keeps_what_was_written_by_hand(out, found
     assert "CMRM is fine." in path.read_text()
     assert path.read_text().replace("CMRM is fine.", "") == first
     assert str(out) not in first
-    assert page(found).count("over budget") >= 1
+    assert page(found).count("eager (over budget)") == 2
+    some = Comparison.of(out).only(labels=["no defence", "eager"])
+    assert "| eager (1 of 2 models, over budget) |" in page(some)
+    broken = replace(found.ran[0], why_not="/a/machine/seed-1 has no folder finetuned/mixed: see https://x.org/a/b")
+    whole = Comparison((*found.results, replace(broken, label="lost")), found.folder)
+    assert "- **lost** on one: seed-1 has no folder finetuned/mixed: see https://x.org/a/b" in page(whole)
+
+
+def test_what_was_written_by_hand_is_never_lost(found, tmp_path):
+    path = tmp_path / "page.md"
+    for words in ("<!-- by hand: lerant -->\nmine\n<!-- end -->", "<!-- by hand: learnt -->\nmine\n"):
+        path.write_text(words)
+        with pytest.raises(InputError, match="would lose what was written by hand: its parts are learnt, cost_words"):
+            write_page(found, path)
+        assert path.read_text() == words
+
+
+def test_the_tests_of_the_page_are_in_files(found, tmp_path):
+    found.save(tmp_path)
+    told = pd.read_csv(tmp_path / "tests-no-defence.csv")
+    assert set(told["b"]) == {"no defence"}
+    assert told["p_holm"].tolist() == pytest.approx(found.tests("no defence")["p_holm"].tolist())
+    assert not (tmp_path / "tests-cmrm-dataset.csv").exists(), "which was not run"
+    assert "`tests-no-defence.csv` and `tests-cmrm-dataset.csv`" in page(found)
 
 
 def test_folders_that_hold_something_else_are_refused(out, found, tmp_path):
@@ -229,6 +289,8 @@ def test_folders_that_hold_something_else_are_refused(out, found, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(MismatchError, match="holds something else and no comparison"):
         run(tmp_path)
+    with pytest.raises(MismatchError, match="holds a comparison with another plan: its judging differ"):
+        run(out, judge=renamed)
     with pytest.raises(StoreError, match="holds no comparison"):
         Comparison.of(tmp_path)
 
@@ -246,3 +308,18 @@ def test_what_cannot_be_compared_is_refused_in_words(tmp_path):
         run(tmp_path / "e", ["cmmr"])
     with pytest.raises(InputError, match="of the test split, and results are reported on it"):
         run(tmp_path / "f", validation=suites("test"))
+    with pytest.raises(InputError, match="n= is how many prompts the organism's own suites have"):
+        run(tmp_path / "g", models={"other": network("llava")}, n=10)
+    (row,) = run(tmp_path / "h", ["random-vector:alpha=1"]).results
+    assert row.why_not == "random-vector has no argument 'alpha': use seed"
+
+
+def test_a_plan_is_that_of_its_file(tmp_path):
+    """What JSON makes lists of is the same plan again; older plans do not say their judge's code."""
+    plan = plan_of(True, {"n": 4}, {"stop_strings": ("a", "b")})
+    plan.claim(tmp_path / "out")
+    plan.claim(tmp_path / "out")
+    told = json.loads((tmp_path / "out" / "plan.json").read_text())
+    del told["judging"]
+    (tmp_path / "out" / "plan.json").write_text(json.dumps(told))
+    plan.claim(tmp_path / "out")

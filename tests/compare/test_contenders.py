@@ -1,18 +1,32 @@
 """Rows of the table, the table of recipes, and the command."""
 
 import re
+from copy import deepcopy
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from cmrm_interp.cli import app
 from cmrm_interp.compare import cards
-from cmrm_interp.compare.contenders import BARE, CMRM_LABEL, CONTROLS, ORGANISM, chosen_from, contenders, of_spec, order
+from cmrm_interp.compare.contenders import (
+    BARE,
+    CMRM_LABEL,
+    CONTROLS,
+    Contender,
+    chosen_from,
+    contenders,
+    of_spec,
+    order,
+    organism_words,
+)
 from cmrm_interp.errors import InputError
+from cmrm_interp.evaluation.defences import chosen_settings
 from cmrm_interp.recipes import CMRM, RECIPES, TextOnly
 from cmrm_interp.specs import slug
+from tests.support import picture
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -31,9 +45,15 @@ def test_every_registered_recipe_has_a_row_and_every_row_can_be_made():
 
 
 def test_words_of_the_organism_are_settings_of_their_recipes():
-    for name, settings in ORGANISM.items():
-        assert name in RECIPES
-        assert set(settings) <= set(RECIPES[name].settings()), name
+    """One file says them, and `cmrm eval` reads the same."""
+    kept = set(chosen_settings()) - {"cmrm", "variants"}
+    assert {"adashield", "caption", "coca", "ecso", "eta", "shiftdc"} <= kept <= set(RECIPES)
+    for name in kept:
+        assert set(organism_words(name)) <= set(RECIPES[name].settings()), name
+        made = of_spec(name).recipe(organism=True)
+        assert {key: getattr(made, key) for key in chosen_settings()[name]} == chosen_settings()[name]
+    assert organism_words("cmrm") == {}, "its strength is chosen, not given"
+    assert of_spec("coca:alpha=3.0").recipe(organism=True).alpha == 3
 
 
 def test_rows_from_specs_and_from_recipes():
@@ -48,6 +68,18 @@ def test_rows_from_specs_and_from_recipes():
     labels = [row.label for row in contenders()]
     assert [order(label) for label in labels] == list(range(len(labels)))
     assert order("unknown") == len(labels)
+
+
+def test_a_spec_tells_values_apart_and_is_the_same_in_every_process():
+    def spec(value):
+        return Contender("mine", "mine", {"shown": value}).spec
+
+    pictures = [picture(0), picture(1)]
+    values = [*pictures, pictures, torch.arange(2000.0), torch.arange(2000.0).index_fill(0, torch.tensor(1000), 0), "a"]
+    assert len({spec(value) for value in values}) == len(values)
+    assert [spec(value) for value in values] == [spec(deepcopy(value)) for value in values]
+    assert not any("0x" in spec(value) for value in values)
+    assert spec(Path("a")) == spec("a")
 
 
 def test_rows_are_left_out_by_name_or_label():

@@ -12,7 +12,7 @@ from cmrm_interp.datasets.suites import Suite
 from cmrm_interp.encoding import Encoder
 from cmrm_interp.errors import InputError, MismatchError, ModelError, StoreError
 from cmrm_interp.families.load import load_parts
-from cmrm_interp.finetuning import Example, LoRA, Training, finetune, helpful, own_refusals, safety
+from cmrm_interp.finetuning import Example, LoRA, Training, finetune, helpful, own_refusals, safety, training
 from cmrm_interp.finetuning import loop as loop_module
 from cmrm_interp.finetuning.checkpoints import Checkpoints
 from cmrm_interp.finetuning.encoding import IGNORED, Writer
@@ -165,6 +165,51 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, monkeypatch):
     assert (straight / "finetuning.json").read_text().count("[") == (resumed / "finetuning.json").read_text().count("[")
 
 
+def test_weights_that_no_example_reached_are_kept_too(tmp_path):
+    """Text first and a picture later: the projector has fewer steps than the rest, and goes on with its own."""
+
+    def made():
+        pair = [torch.nn.Parameter(torch.ones(2)) for _ in range(2)]
+        return pair, torch.optim.AdamW(pair, lr=0.1, weight_decay=0.0)
+
+    def steps(pair, optimizer, reached):
+        for both in reached:
+            sum((weight**2).sum() for weight in pair[: 1 + both]).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    straight, optimizer = made()
+    steps(straight, optimizer, (False, False, True, True))
+    for cut in (1, 3):
+        pair, optimizer = made()
+        kept = Checkpoints(tmp_path / str(cut), "run", ["decoder", "projector"])
+        steps(pair, optimizer, (False, False, True, True)[:cut])
+        kept.write(optimizer, cut, [0.5] * cut)
+        pair, optimizer = made()
+        assert len(kept.resume(optimizer)) == cut
+        steps(pair, optimizer, (False, False, True, True)[cut:])
+        assert all(torch.equal(a, b) for a, b in zip(pair, straight, strict=True))
+
+
+def test_other_images_and_systems_are_another_run():
+    one = [Example(Prompt("what", picture(0)), "a")]
+    marks = {
+        training._run("model", examples, QUICK)
+        for examples in (
+            one,
+            [Example(Prompt("what", picture(1)), "a")],
+            [Example(Prompt("what", "a/cat.png"), "a")],
+            [Example(Prompt("what", "a/dog.png"), "a")],
+            [Example(Prompt("what", picture(0), "be kind"), "a")],
+            [Example(Prompt("what", picture(0), history=[("user", "hi"), ("assistant", "hi")]), "a")],
+        )
+    }
+    assert len(marks) == 6
+    assert training._run("model", [Example(Prompt("what", picture(0)), "a")], QUICK) in marks
+    # A folder that was moved is the same run.
+    assert training._run("model", [Example(Prompt("what", "b/cat.png"), "a")], QUICK) in marks
+
+
 def test_another_run_does_not_go_on_with_a_checkpoint(tmp_path):
     (tmp_path / "new.unfinished").mkdir()
     weight = torch.nn.Parameter(torch.ones(2))
@@ -305,6 +350,8 @@ def test_the_models_own_refusals_are_those_to_text_alone():
     assert [(e.prompt, e.answer) for e in found if e.prompt.text == TEXTS[1]] == [(shown.prompts[1], said[1])]
     with pytest.raises(InputError, match=r"refuses none of 3 harmful prompts as text alone.*\(--refusal\)"):
         own_refusals(model, [shown], lambda answer: False, 4)
+    with pytest.raises(InputError, match="is benign: refusals are learned of harmful ones alone"):
+        own_refusals(model, [suite("benign")], lambda answer: True, 4)
 
 
 def test_what_cannot_be_trained_is_refused(tmp_path, monkeypatch):

@@ -103,12 +103,16 @@ def test_the_command_on_ones_own_data(tmp_path):
     ci.load(tmp_path / "new")
 
 
+OTHER = ("--safety", "table:file=x,request=q", "--helpful", "table:file=y,request=q")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--how", "later"], "no way of fine-tuning 'later': use 'mixed', 'post-hoc', 'expert'"),
         (["--how", "post-hoc"], "post-hoc learns safety, and no data are given for it: --safety vlguard:file="),
         (["--how", "mixed", "--safety", "table:file=x,request=q"], r"--helpful SUITE \(its instruction data"),
+        (["--how", "expert", *OTHER], "an expert learns its own refusals of harmful prompts and nothing else: leave"),
     ],
 )
 def test_data_that_are_missing_are_asked_for(arguments, words, tmp_path):

@@ -5,13 +5,14 @@ import shutil
 import tempfile
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
 
 import cmrm_interp as ci
 from cmrm_interp.errors import InputError, MismatchError
-from cmrm_interp.recipes import RECIPES, Card, Recipe, registered
+from cmrm_interp.recipes import RECIPES, Card, Recipe, TextOnly, registered
 from cmrm_interp.recipes.laws import LAWS, LawBroken, Trial, text_alone_is_as_the_card_says
 from tests.support import STREAM, model_of, network, picture, quiet, vectors
 
@@ -115,9 +116,36 @@ def test_a_recipe_that_forgets_its_strength_is_found_out(monkeypatch):
 
 def test_names_are_taken_once_and_are_names():
     with pytest.raises(InputError, match="the recipe 'cmrm' is registered already"):
-        registered(Card("cmrm", "", "", "", ""))
+        registered(Card("cmrm", "", "", "", ""))(TextOnly)
+    assert TextOnly.card.name == "text-only"
     with pytest.raises(InputError, match="'My Recipe' is no name of a recipe: lower case"):
         registered(Card("My Recipe", "", "", "", ""))
+
+
+def test_a_recipe_may_be_defined_again(monkeypatch):
+    """A cell of a notebook that is run twice."""
+    known: dict[str, type[Recipe]] = {}
+    monkeypatch.setattr("cmrm_interp.recipes.card.RECIPES", known)
+    made = []
+    for _ in range(2):
+
+        @registered(Card("mine", "Mine", "", "", ""))
+        class Mine(TextOnly):
+            pass
+
+        made.append(Mine)
+    assert known == {"mine": made[1]}
+
+
+def test_keys_that_would_come_back_as_others_are_not_saved(tmp_path):
+    @dataclass(frozen=True, eq=False)
+    class Keyed(TextOnly):
+        by_layer: Any = None
+
+    Keyed(by_layer={"3": 0.5}).save(tmp_path / "right")
+    for value in ({3: 0.5}, [{"a": {3: 1}}]):
+        with pytest.raises(InputError, match=r"Keyed.by_layer has keys that are no texts"):
+            Keyed(by_layer=value).save(tmp_path / "wrong")
 
 
 def test_a_gate_by_row_knows_its_rows():

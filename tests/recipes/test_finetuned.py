@@ -50,6 +50,16 @@ def test_a_checkpoint_that_is_another_by_now_is_noticed(model):
         replace(fitted, weights="0123").generate(model, model.prepare(ASKED), max_new_tokens=2)
 
 
+def test_a_checkpoint_that_was_trained_again_is_read_again(model):
+    folder = Path(model.name) / "finetuned" / "post-hoc"
+    first = FineTuned("post-hoc").fit(model)
+    ci.load(model.name, check=False).hf.save_pretrained(folder)
+    again = FineTuned("post-hoc").fit(model)
+    assert again.weights == model.fingerprint != first.weights
+    with pytest.raises(MismatchError, match="are not those that were there at fit"):
+        first.generate(model, model.prepare(ASKED), max_new_tokens=2)
+
+
 def test_what_there_is_not_is_said(model):
     words = r"has no folder finetuned/mixed with a fine-tuned checkpoint: make it, cmrm finetune MODEL --how mixed"
     with pytest.raises(InputError, match=words):
