@@ -1,5 +1,6 @@
 """Running: models under defences on suites, as one set of Inspect that is taken up again where it was stopped."""
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -139,9 +140,14 @@ def _settings(
         "models": {f"{one.checkpoint}, {one.defence}": one.about for one in contenders},
         "suites": {(task.metadata or {})["suite"]["name"]: str(task.version).split()[0] for task in tasks},
         "judges": [judge.name for judge in judges],
-        "judges' code": {judge.name: Signer()(judge.function) for judge in judges if isinstance(judge, ByText)},
+        "judges' code": {judge.name: _code(judge) for judge in judges if isinstance(judge, ByText)},
         "generation": generation.model_dump(exclude_none=True),
     }
+
+
+def _code(judge: ByText) -> str:
+    """What a judge's function does; what is wrapped around it (checks of types, say) may differ between processes."""
+    return Signer()(inspect.unwrap(judge.function))
 
 
 def _finished(folder: Path) -> int:

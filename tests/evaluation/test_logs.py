@@ -47,7 +47,7 @@ def folder(tmp_path_factory):
     about = tuple({"category": row % 2} for row in range(4))
     suite = Suite("s", "harmful", prompts, (STEPS,) * 4, about=about, split="test", source={"file": "x.csv"})
     made = tmp_path_factory.mktemp("run")
-    recipe = Scripted((STEPS, REFUSAL), model.fingerprint)
+    recipe = Scripted((STEPS, REFUSAL), model=model.fingerprint)
     evaluate(model, {"d": recipe}, {"s": suite}, by_form, out=made, max_new_tokens=5, do_sample=True, seed=3)
     return made, model
 

@@ -31,7 +31,7 @@ def suite():
 def run(model, folder: Path, asked: Path):
     # The name of a file is no setting of an evaluation.
     os.environ[ASKED] = str(asked)
-    recipe = Scripted((STEPS, REFUSAL, CAPTION), model.fingerprint, pause=0.1)
+    recipe = Scripted((STEPS, REFUSAL, CAPTION), model=model.fingerprint, pause=0.1)
     return evaluate(model, {"d": recipe}, {"s": suite()}, by_form, out=folder, batch_size=BATCH)
 
 
@@ -60,13 +60,17 @@ def lines(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def in_log(folder: Path) -> set[str]:
-    """Prompts that the logs of a folder hold, as Inspect alone reads them."""
+def in_log(folder: Path, being_written: bool = False) -> set[str]:
+    """Prompts that the logs of a folder hold, as Inspect alone reads them; none of a log that is just being written."""
     from inspect_ai.log import list_eval_logs, read_eval_log
 
-    return {
-        sample.input[0].text for info in list_eval_logs(str(folder)) for sample in read_eval_log(info).samples or []
-    }
+    try:
+        logs = [read_eval_log(info) for info in list_eval_logs(str(folder))]
+    except ValueError:  # the end of the archive is not there yet
+        if being_written:
+            return set()
+        raise
+    return {sample.input[0].text for log in logs for sample in log.samples or []}
 
 
 def test_killed_runs_go_on_where_they_were_and_end_with_the_same_records(model, processes, tmp_path):
@@ -77,7 +81,7 @@ def test_killed_runs_go_on_where_they_were_and_end_with_the_same_records(model, 
         before, until = len(lines(asked)), draw.randint(8, 30)
         child = processes.Process(target=_child, args=(folder, asked))
         child.start()
-        while len(lines(asked)) < before + until or (kill == 2 and not in_log(folder)):
+        while len(lines(asked)) < before + until or (kill == 2 and not in_log(folder, being_written=True)):
             assert child.is_alive(), "the run ended before it was killed"
             time.sleep(0.02)
         os.kill(child.pid, signal.SIGKILL)

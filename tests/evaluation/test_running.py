@@ -30,7 +30,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def says(model):
-    return lambda *answers, **more: Scripted(answers, model.fingerprint, **more)
+    return lambda *answers, **more: Scripted(answers, model=model.fingerprint, **more)
 
 
 def suite(kind="harmful", n=4, answers=None, **more):
