@@ -1,4 +1,4 @@
-"""Pages made during the build: the lessons and notebooks, and an API page that lists every public module."""
+"""What the build adds to docs/: the lessons and notebooks, the changelog, patterns in the navigation, the API page."""
 
 from pathlib import Path
 
@@ -6,19 +6,27 @@ from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parent.parent
+ELSEWHERE = ("tutorials/*.ipynb", "notebooks/*.ipynb")
+
+
+def on_config(config):
+    """Replaces patterns in the navigation (``how-to/steering/*.md``) by the pages that fit them, in order."""
+    config.nav = [_spread(entry) for entry in config.nav]
+    return config
 
 
 @event_priority(100)  # before mkdocs-jupyter, which looks for notebooks among the files
 def on_files(files, config):
-    """Adds lessons and notebooks, which live outside of docs/."""
-    for lesson in sorted([*ROOT.glob("tutorials/*.ipynb"), *ROOT.glob("notebooks/*.ipynb")]):
-        path = str(lesson.relative_to(ROOT))
-        files.append(File(path, str(ROOT), config.site_dir, config.use_directory_urls))
+    """Adds lessons, notebooks and the changelog, which live outside of docs/."""
+    for path in (ROOT / "CHANGELOG.md", *(path for pattern in ELSEWHERE for path in sorted(ROOT.glob(pattern)))):
+        files.append(File(str(path.relative_to(ROOT)), str(ROOT), config.site_dir, config.use_directory_urls))
     return files
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Appends one reference a public module to the API page."""
+    """Appends one reference a public module to the API page; takes the changelog's links as seen from docs/."""
+    if page.file.src_uri == "CHANGELOG.md":
+        return markdown.replace("](docs/", "](")
     if page.file.src_uri != "api.md":
         return markdown
     return markdown + "".join(f"\n::: {name}\n" for name in public_modules())
@@ -28,3 +36,23 @@ def public_modules() -> list[str]:
     """Dotted names of the package's modules, without private ones and empty packages."""
     paths = [path for path in sorted(ROOT.glob("cmrm_interp/**/*.py")) if "/_" not in path.as_posix()]
     return [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths]
+
+
+def _spread(entry):
+    if isinstance(entry, dict):
+        return {title: _spread(below) for title, below in entry.items()}
+    if isinstance(entry, list):
+        return [page for below in entry for page in (_matching(below) if _is_pattern(below) else [_spread(below)])]
+    return entry
+
+
+def _is_pattern(entry) -> bool:
+    return isinstance(entry, str) and "*" in entry
+
+
+def _matching(pattern: str) -> list[str]:
+    folder = ROOT if pattern in ELSEWHERE else ROOT / "docs"
+    found = sorted(str(path.relative_to(folder)) for path in folder.glob(pattern) if path.name != "index.md")
+    if not found:
+        raise FileNotFoundError(f"mkdocs.yml: no page fits {pattern!r}")
+    return found
