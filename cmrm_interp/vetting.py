@@ -6,7 +6,7 @@ from typing import Any
 from cmrm_interp.directions import Directions
 from cmrm_interp.errors import HookPointError, InputError, MismatchError
 from cmrm_interp.inputs import Inputs
-from cmrm_interp.interventions import Gate, Intervention, KeepNorm, Units
+from cmrm_interp.interventions import Around, Intervention
 
 _STREAM = (".hook_resid_pre", ".hook_resid_mid", ".hook_resid_post", ".hook_attn_out", ".hook_mlp_out")
 
@@ -52,13 +52,9 @@ def need_images(model: Any, inputs: Inputs, hooks: Sequence[str]) -> None:
 
 
 def _directions(intervention: Intervention) -> list[Directions]:
-    own = [getattr(intervention, "directions", None)]
-    if isinstance(intervention, Gate):
-        own.append(getattr(intervention.condition, "directions", None))
-        return [v for v in own if isinstance(v, Directions)] + _directions(intervention.intervention)
-    if isinstance(intervention, Units | KeepNorm):
-        return _directions(intervention.intervention)
-    return [v for v in own if isinstance(v, Directions)]
+    own = [getattr(part, "directions", None) for part in (intervention, getattr(intervention, "condition", None))]
+    inner = _directions(intervention.intervention) if isinstance(intervention, Around) else []
+    return [v for v in own if isinstance(v, Directions)] + inner
 
 
 def _check(model: Any, inputs: Inputs, directions: Directions) -> None:

@@ -99,7 +99,7 @@ def bake(
         StoreError: the folder cannot be written.
     """
     if folder is not None:
-        check_free(Path(folder))
+        check_free(Path(folder), "baked")
     check_weights(model.hf)
     is_several = isinstance(interventions, Sequence)
     given = tuple(interventions) if is_several else (interventions,)

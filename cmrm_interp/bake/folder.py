@@ -1,4 +1,4 @@
-"""A baked checkpoint on disk."""
+"""A checkpoint folder that `ci.load` loads, with a file that says how it was made."""
 
 import json
 import secrets
@@ -16,18 +16,22 @@ from cmrm_interp.provenance import Provenance
 ABOUT = "bake.json"
 
 
-def check_free(folder: Path) -> None:
+def check_free(folder: Path, what: str) -> None:
     """Refuse a folder that holds something.
+
+    Args:
+        folder: the folder.
+        what: of checkpoint it is for, in a word.
 
     Raises:
         StoreError: it is a file or is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise StoreError(f"{folder} is there already: give a new folder for the baked checkpoint")
+        raise StoreError(f"{folder} is there already: give a new folder for the {what} checkpoint")
 
 
 def write(model: Model, folder: Path, source: str, about: Mapping[str, Any]) -> Path:
-    """Write a model, its processor or tokenizer, and what was baked, whole or not at all.
+    """Write a baked model and what was baked, whole or not at all.
 
     Args:
         model: the baked model.
@@ -38,14 +42,30 @@ def write(model: Model, folder: Path, source: str, about: Mapping[str, Any]) -> 
     Raises:
         StoreError: the folder holds something, or the system refuses.
     """
-    check_free(folder)
+    check_free(folder, "baked")
+    made = asdict(Provenance(weights_hash=model.fingerprint))
+    return write_checkpoint(model, folder, source, ABOUT, {"kind": "baked", **about, "made": made})
+
+
+def write_checkpoint(model: Model | Parts, folder: Path, source: str, name: str, about: Mapping[str, Any]) -> Path:
+    """Write a network, its processor or tokenizer, and how it was made, whole or not at all.
+
+    Args:
+        model: whose.
+        folder: where to; it is not there, or is empty.
+        source: folder or name of the model that it was made from.
+        name: of the JSON file that says how it was made.
+        about: what that file says.
+
+    Raises:
+        StoreError: the system refuses.
+    """
     part = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
     try:
         part.mkdir(parents=True)
         model.hf.save_pretrained(part)
         save_processor(model, source, part)
-        made = asdict(Provenance(weights_hash=model.fingerprint))
-        (part / ABOUT).write_text(json.dumps({"kind": "baked", **about, "made": made}, indent=2) + "\n")
+        (part / name).write_text(json.dumps(about, indent=2) + "\n")
         if folder.exists():
             folder.rmdir()
         part.replace(folder)

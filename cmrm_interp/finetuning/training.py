@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 
+from cmrm_interp.bake.folder import check_free
 from cmrm_interp.errors import InputError, ModelError
 from cmrm_interp.families.load import Parts, Source, load_parts
 from cmrm_interp.finetuning.checkpoints import Checkpoints
 from cmrm_interp.finetuning.encoding import Writer
 from cmrm_interp.finetuning.examples import Example
-from cmrm_interp.finetuning.folders import check_free, unfinished, write
+from cmrm_interp.finetuning.folders import unfinished, write
 from cmrm_interp.finetuning.loop import fit
 from cmrm_interp.finetuning.settings import Training
 from cmrm_interp.finetuning.weights import adapted, thaw
@@ -58,7 +59,7 @@ def finetune(
         StoreError: the folder holds something, or cannot be written.
     """
     settings, folder = settings or Training(), Path(out)
-    check_free(folder)
+    check_free(folder, "fine-tuned")
     _check_examples(examples)
     parts = _bare(source, hf_kwargs)
     _need_range(parts)

@@ -5,7 +5,7 @@ touches the model: `Model.logits`, `Model.generate` and `Model.capture` apply a 
 order given at each hook point. With zero strength the result is bit-equal to no intervention.
 """
 
-from cmrm_interp.interventions.base import Chosen, Intervention, Step
+from cmrm_interp.interventions.base import Around, Chosen, Intervention, Step
 from cmrm_interp.interventions.calibrated import CosineFrom, SubtractRelative
 from cmrm_interp.interventions.gates import ByRow, CosineAbove, DotAbove, Gate, HasImage
 from cmrm_interp.interventions.hook import Hook
@@ -23,6 +23,7 @@ __all__ = [
     "AddKeepingNorm",
     "AddLinearMap",
     "AddOriented",
+    "Around",
     "ByRow",
     "Chosen",
     "Clamp",

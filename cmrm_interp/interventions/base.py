@@ -167,6 +167,25 @@ class Intervention(ABC):
         return out.movedim(1, axis)
 
 
+class Around(Intervention):
+    """Base of what acts where another intervention acts, and changes what comes of it.
+
+    Attributes:
+        intervention: the inner one; a field that each kind declares at its own place.
+    """
+
+    intervention: Intervention
+
+    @property
+    def positions(self) -> Position:  # type: ignore[override]
+        """Positions of the inner intervention."""
+        return self.intervention.positions
+
+    def targets(self, names: Sequence[str]) -> list[str]:
+        """Hook points of the inner intervention."""
+        return self.intervention.targets(names)
+
+
 def check_shape(given: Sequence[int], wanted: Sequence[int], hook: str) -> None:
     """Refuse values that do not fit the activation at a hook point.
 

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,14 +10,13 @@ import torch
 from cmrm_interp.axes import Bool, Float, Tensor
 from cmrm_interp.directions import Directions
 from cmrm_interp.errors import InputError, MismatchError
-from cmrm_interp.interventions.base import Chosen, Intervention
-from cmrm_interp.positions import Position
+from cmrm_interp.interventions.base import Around, Chosen, Intervention
 
 Condition = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
-class Gate(Intervention):
+class Gate(Around):
     """Apply an intervention only at the tokens where a condition holds.
 
     Attributes:
@@ -28,15 +27,6 @@ class Gate(Intervention):
 
     condition: Condition
     intervention: Intervention
-
-    @property
-    def positions(self) -> Position:  # type: ignore[override]
-        """Positions of the gated intervention."""
-        return self.intervention.positions
-
-    def targets(self, names: Sequence[str]) -> list[str]:
-        """Hook points of the gated intervention."""
-        return self.intervention.targets(names)
 
     def edit(self, x: Float[Tensor, "n *shape"], chosen: Chosen) -> Float[Tensor, "n *shape"]:
         """The edit where the condition holds, ``x`` where it does not, a blend for weights in between."""

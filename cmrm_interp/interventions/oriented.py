@@ -1,14 +1,12 @@
 """Additions that look at the state first, and edits that keep its length (RepE, arXiv 2310.01405)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from cmrm_interp.axes import Float, Tensor
-from cmrm_interp.interventions.base import Chosen, Intervention
+from cmrm_interp.interventions.base import Around, Chosen, Intervention
 from cmrm_interp.interventions.steering import Add
-from cmrm_interp.positions import Position
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class AddOriented(Add):
 
 
 @dataclass(frozen=True)
-class KeepNorm(Intervention):
+class KeepNorm(Around):
     """Apply an intervention, and bring each token back to the length that it had.
 
     Attributes:
@@ -36,15 +34,6 @@ class KeepNorm(Intervention):
     """
 
     intervention: Intervention
-
-    @property
-    def positions(self) -> Position:  # type: ignore[override]
-        """Positions of the inner intervention."""
-        return self.intervention.positions
-
-    def targets(self, names: Sequence[str]) -> list[str]:
-        """Hook points of the inner intervention."""
-        return self.intervention.targets(names)
 
     def edit(self, x: Float[Tensor, "n *shape"], chosen: Chosen) -> Float[Tensor, "n *shape"]:
         """``e |x| / |e|`` with ``e`` the inner edit; one of length zero stays."""

@@ -1,18 +1,17 @@
 """Units: an intervention on some heads or neurons alone."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 
 from cmrm_interp.axes import Float, Tensor
 from cmrm_interp.errors import HookPointError, InputError
-from cmrm_interp.interventions.base import Chosen, Intervention
-from cmrm_interp.positions import Position
+from cmrm_interp.interventions.base import Around, Chosen, Intervention
 
 
 @dataclass(frozen=True)
-class Units(Intervention):
+class Units(Around):
     """Apply an intervention and keep what it changes of some units only: heads, or neurons.
 
     Units lie along the axis behind the positions: heads of ``hook_z``, ``hook_result``, ``hook_q``, ``hook_k``,
@@ -35,15 +34,6 @@ class Units(Intervention):
         for unit in chosen:
             if isinstance(unit, bool) or not isinstance(unit, int):
                 raise InputError(f"unit {unit!r} is no number of a head or neuron: give whole numbers")
-
-    @property
-    def positions(self) -> Position:  # type: ignore[override]
-        """Positions of the inner intervention."""
-        return self.intervention.positions
-
-    def targets(self, names: Sequence[str]) -> list[str]:
-        """Hook points of the inner intervention."""
-        return self.intervention.targets(names)
 
     def edit(self, x: Float[Tensor, "n units *shape"], chosen: Chosen) -> Float[Tensor, "n units *shape"]:
         """The inner edit at these units, ``x`` at all others.

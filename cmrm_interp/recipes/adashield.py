@@ -13,12 +13,11 @@ image).
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from cmrm_interp.inputs import Inputs
 from cmrm_interp.model import Model
 from cmrm_interp.prompts import Prompt
-from cmrm_interp.recipes.base import AnchorPrompts, need_vision
 from cmrm_interp.recipes.card import Card, registered
 from cmrm_interp.recipes.controls import NothingToFit
 from cmrm_interp.recipes.wording import check_wording
@@ -68,15 +67,6 @@ class AdaShield(NothingToFit):
         """
         super().__post_init__()
         check_wording(self, joined=("text", "defence"))
-
-    def fit(self, model: Model, anchors: AnchorPrompts = ()) -> Self:
-        """Note the model; there is nothing to fit.
-
-        Raises:
-            ModelError: the model has no vision side.
-        """
-        need_vision(model, self)
-        return super().fit(model, anchors)
 
     def generate(self, model: Model, inputs: Inputs, **generation: Any) -> list[str]:
         """Answers to the requests with the defence prompt after them."""

@@ -35,6 +35,7 @@ from cmrm_interp.estimators import mean_diff
 from cmrm_interp.hooks import check_layers
 from cmrm_interp.inputs import Inputs
 from cmrm_interp.interventions import AddLinearMap, Intervention
+from cmrm_interp.interventions.base import freeze_layers
 from cmrm_interp.model import Model
 from cmrm_interp.null_space import null_space_basis, ridge_map, second_moments
 from cmrm_interp.recipes.anchors import marks
@@ -85,9 +86,7 @@ class AlphaSteer(Recipe):
             raise InputError(f"{name} has no steps={self.steps!r}: use 'prefill' or 'all'")
         if not 0 < self.null_share < 1:
             raise InputError(f"null_share={self.null_share} of {name} is a share of the dimensions: between 0 and 1")
-        if self.layers is not None:
-            layers = (self.layers,) if isinstance(self.layers, int) else tuple(self.layers)
-            object.__setattr__(self, "layers", layers)
+        freeze_layers(self)
         super().__post_init__()
 
     @classmethod

@@ -131,7 +131,7 @@ class ASTRA(Recipe):
         """
         self.check_model(model)
         if self.direction is None or self.origin is None:
-            raise InputError("this ASTRA is not fitted: call .fit(model, anchors) and use what it returns")
+            raise self.not_fitted()
         layer = max(model.n_layers // 2 - 1, 0) if self.layer is None else self.layer
         subtract = SubtractRelative(self.direction, self.alpha, "last", layer)
         return [Gate(CosineFrom(self.direction, self.origin), subtract)]

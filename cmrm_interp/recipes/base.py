@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 from cmrm_interp.datasets.anchors import Anchors
 from cmrm_interp.errors import InputError, MismatchError, ModelError, StoreError
 from cmrm_interp.inputs import Inputs
-from cmrm_interp.interventions import Intervention
+from cmrm_interp.interventions import Gate, HasImage, Intervention
 from cmrm_interp.model import Model
 from cmrm_interp.prompts import Prompt
 from cmrm_interp.recipes.card import Card
@@ -120,14 +120,20 @@ class Recipe(ABC):
             InputError: it was not fitted at all.
             MismatchError: it was fitted on another model.
         """
-        name = type(self).__name__
         if self.model is None:
-            raise InputError(f"this {name} is not fitted: call .fit(model, anchors) and use what it returns")
+            raise self.not_fitted()
+        name = type(self).__name__
         if self.model != model.fingerprint:
             raise MismatchError(
                 f"this {name} was fitted on another model ({self.model}; this is {model.name}, {model.fingerprint}):"
                 " fit it again on this one"
             )
+
+    def not_fitted(self) -> InputError:
+        """The error of a recipe that has not what `fit` finds."""
+        return InputError(
+            f"this {type(self).__name__} is not fitted: call .fit(model, anchors) and use what it returns"
+        )
 
 
 def _all(kind: type[Recipe]) -> Iterator[type[Recipe]]:
@@ -165,6 +171,11 @@ def both_classes(anchors: AnchorPrompts, recipe: Recipe) -> Anchors:
         if not prompts:
             raise InputError(f"{name} is fitted on harmful and harmless prompts, and there are no {kind} ones")
     return anchors
+
+
+def on_images(inputs: Inputs, intervention: Intervention) -> Intervention:
+    """The intervention on rows that have an image; the others stay as they are."""
+    return intervention if bool(inputs.rows_with_image.all()) else Gate(HasImage(), intervention)
 
 
 def need_vision(model: Model, recipe: Recipe) -> None:

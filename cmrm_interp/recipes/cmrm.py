@@ -36,11 +36,12 @@ from cmrm_interp.directions import Directions, random_like
 from cmrm_interp.errors import InputError
 from cmrm_interp.estimators import Scale, difference, mean_diff, principal_direction
 from cmrm_interp.inputs import Inputs
-from cmrm_interp.interventions import Gate, HasImage, Intervention, Patch, Subtract
+from cmrm_interp.interventions import Intervention, Patch, Subtract
+from cmrm_interp.interventions.base import freeze_layers
 from cmrm_interp.model import Model
 from cmrm_interp.prompts import ImageSource
 from cmrm_interp.recipes.anchors import marks
-from cmrm_interp.recipes.base import AnchorPrompts, Recipe, found, need_vision, prompts_of
+from cmrm_interp.recipes.base import AnchorPrompts, Recipe, found, need_vision, on_images, prompts_of
 from cmrm_interp.recipes.card import Card, registered
 from cmrm_interp.recipes.shifts import capped, first_sigma
 from cmrm_interp.recipes.stand_ins import check_image, stand_ins
@@ -111,9 +112,7 @@ class CMRM(Recipe):
                 raise InputError(f"CMRM has no {name}={getattr(self, name)!r}: use {' or '.join(map(repr, known))}")
         self._check_together()
         check_image(self.image)
-        if self.layers is not None:
-            chosen = (self.layers,) if isinstance(self.layers, int) else tuple(self.layers)
-            object.__setattr__(self, "layers", chosen)
+        freeze_layers(self)
         super().__post_init__()
 
     def fit(self, model: Model, anchors: AnchorPrompts = ()) -> Self:
@@ -151,10 +150,9 @@ class CMRM(Recipe):
         self.check_model(model)
         shift = self.shift if self.level == "dataset" else self._sample_shift(model, inputs)
         if shift is None:
-            raise InputError("this CMRM is not fitted: call .fit(model, anchors) and use what it returns")
+            raise self.not_fitted()
         acting = self._acting(model, inputs, capped(shift, self.norm_cap, self.layer_cap, self.sigma))
-        every_row_has_one = bool(inputs.rows_with_image.all())
-        return [acting if every_row_has_one else Gate(HasImage(), acting)]
+        return [on_images(inputs, acting)]
 
     @classmethod
     def grid(cls, model: Model) -> dict[str, list[Any]]:

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Self
 
 from cmrm_interp.inputs import Inputs
 from cmrm_interp.model import Model
-from cmrm_interp.recipes.base import AnchorPrompts, Recipe
+from cmrm_interp.recipes.base import AnchorPrompts, Recipe, need_vision
 from cmrm_interp.recipes.captions import captions, in_words
 from cmrm_interp.recipes.card import Card, registered
 from cmrm_interp.recipes.wording import check_wording
@@ -15,7 +15,13 @@ class NothingToFit(Recipe):
     """A recipe that acts on what goes into the model and what comes out, and finds nothing on prompts."""
 
     def fit(self, model: Model, anchors: AnchorPrompts = ()) -> Self:
-        """Note the model; there is nothing to fit."""
+        """Note the model; there is nothing to fit.
+
+        Raises:
+            ModelError: a model without a vision side, where the card says that images are needed.
+        """
+        if self.card is not None and self.card.needs_images:
+            need_vision(model, self)
         return replace(self, model=model.fingerprint)  # type: ignore[type-var]
 
 

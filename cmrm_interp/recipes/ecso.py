@@ -17,14 +17,14 @@ stops at yes, take `check_tokens` 1.
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from cmrm_interp.errors import InputError
 from cmrm_interp.inputs import Inputs
 from cmrm_interp.judges import Judge
 from cmrm_interp.model import Model
 from cmrm_interp.prompts import Prompt
-from cmrm_interp.recipes.base import AnchorPrompts, need_vision
+from cmrm_interp.recipes.captions import in_words
 from cmrm_interp.recipes.card import Card, registered
 from cmrm_interp.recipes.controls import NothingToFit
 from cmrm_interp.recipes.scorers import harmful
@@ -94,15 +94,6 @@ class ECSO(NothingToFit):
             )
         check_wording(self, ("describe",), tell=("text", "answer"), describe=("text",), again=("caption", "text"))
 
-    def fit(self, model: Model, anchors: AnchorPrompts = ()) -> Self:
-        """Note the model; there is nothing to fit.
-
-        Raises:
-            ModelError: the model has no vision side.
-        """
-        need_vision(model, self)
-        return super().fit(model, anchors)
-
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the recipe, whose judge has to have a name.
 
@@ -150,8 +141,5 @@ class ECSO(NothingToFit):
         if not prompts:
             return []
         asked = [replace(prompt, text=self.describe.format(text=prompt.text)) for prompt in prompts]
-        captions = model.generate(model.prepare(asked), max_new_tokens=self.max_new_tokens)
-        return [
-            replace(prompt, image=None, text=self.again.format(caption=caption.strip(), text=prompt.text))
-            for prompt, caption in zip(prompts, captions, strict=True)
-        ]
+        said = model.generate(model.prepare(asked), max_new_tokens=self.max_new_tokens)
+        return [in_words(prompt, text.strip(), self.again) for prompt, text in zip(prompts, said, strict=True)]

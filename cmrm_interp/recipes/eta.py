@@ -22,14 +22,13 @@ thresholds 0, and relevance is left out. The prefix is from memory. Prompts with
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from cmrm_interp.errors import InputError
 from cmrm_interp.inputs import Inputs
 from cmrm_interp.judges import Judge
 from cmrm_interp.model import Model
 from cmrm_interp.prompts import Prompt
-from cmrm_interp.recipes.base import AnchorPrompts, need_vision
 from cmrm_interp.recipes.best_of import Round, Sampling, check_generation, sentence_by_sentence
 from cmrm_interp.recipes.card import Card, registered
 from cmrm_interp.recipes.controls import NothingToFit
@@ -117,15 +116,6 @@ class ETA(NothingToFit):
         check_wording(self, tell=("text", "answer"))
         if self.n < 1 or self.sentence < 1:
             raise InputError(f"ETA(n={self.n}, sentence={self.sentence}): candidates and their tokens are at least 1")
-
-    def fit(self, model: Model, anchors: AnchorPrompts = ()) -> Self:
-        """Note the model; there is nothing to fit.
-
-        Raises:
-            ModelError: the model has no vision side.
-        """
-        need_vision(model, self)
-        return super().fit(model, anchors)
 
     def save(self, path: Any) -> None:
         """Write the recipe, which may hold no scorers but judges by their names.

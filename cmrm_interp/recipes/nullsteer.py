@@ -26,10 +26,10 @@ from cmrm_interp.datasets.anchors import Anchors
 from cmrm_interp.errors import InputError
 from cmrm_interp.estimators import difference, mean_diff
 from cmrm_interp.inputs import Inputs
-from cmrm_interp.interventions import Gate, HasImage, Intervention
+from cmrm_interp.interventions import Intervention
 from cmrm_interp.model import Model
 from cmrm_interp.recipes.alphasteer import AlphaSteer
-from cmrm_interp.recipes.base import AnchorPrompts, both_classes, need_vision, shown_anchors
+from cmrm_interp.recipes.base import AnchorPrompts, both_classes, need_vision, on_images, shown_anchors
 from cmrm_interp.recipes.card import Card, registered
 from cmrm_interp.recipes.classes import check_apart
 
@@ -70,7 +70,7 @@ class NullSteer(AlphaSteer):
 
     def interventions(self, model: Model, inputs: Inputs) -> list[Intervention]:
         """The map at the last token of prompts with images; raises as `AlphaSteer.interventions` does."""
-        return [Gate(HasImage(), acting) for acting in super().interventions(model, inputs)]
+        return [on_images(inputs, acting) for acting in super().interventions(model, inputs)]
 
     def _checked(self, model: Model, anchors: AnchorPrompts) -> Anchors:
         need_vision(model, self)

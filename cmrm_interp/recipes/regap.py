@@ -25,10 +25,10 @@ from typing import Any, ClassVar, Self
 
 from cmrm_interp.axes import Float, Tensor
 from cmrm_interp.directions import Directions
-from cmrm_interp.errors import InputError
 from cmrm_interp.estimators import mean_diff
 from cmrm_interp.inputs import Inputs
 from cmrm_interp.interventions import ByRow, Gate, Intervention, Subtract
+from cmrm_interp.interventions.base import freeze_layers
 from cmrm_interp.model import Model
 from cmrm_interp.recipes.anchors import marks
 from cmrm_interp.recipes.base import AnchorPrompts, Recipe, both_classes, found, need_vision, shown_anchors
@@ -70,8 +70,7 @@ class ReGap(Recipe):
 
     def __post_init__(self) -> None:
         """Keep the layers as they are now."""
-        if self.layers is not None:
-            object.__setattr__(self, "layers", (self.layers,) if isinstance(self.layers, int) else tuple(self.layers))
+        freeze_layers(self)
         super().__post_init__()
 
     def fit(self, model: Model, anchors: AnchorPrompts = ()) -> Self:
@@ -113,7 +112,7 @@ class ReGap(Recipe):
         """
         self.check_model(model)
         if self.drift is None:
-            raise InputError("this ReGap is not fitted: call .fit(model, anchors) and use what it returns")
+            raise self.not_fitted()
         moves = Subtract(self.drift.increments(), self.alpha, -1, self.layers)
         weights = self.harmfulness(model, inputs, moves) * inputs.rows_with_image
         return [Gate(ByRow(weights), moves)]

@@ -29,14 +29,14 @@ from typing import Any, ClassVar, Literal, Self
 from cmrm_interp.arguments import check_choice
 from cmrm_interp.datasets.anchors import Anchors
 from cmrm_interp.directions import Directions
-from cmrm_interp.errors import InputError
 from cmrm_interp.estimators import mean_diff, project
 from cmrm_interp.inputs import Inputs
-from cmrm_interp.interventions import Gate, HasImage, Intervention, Subtract
+from cmrm_interp.interventions import Intervention, Subtract
+from cmrm_interp.interventions.base import freeze_layers
 from cmrm_interp.model import Model
 from cmrm_interp.prompts import Prompt
 from cmrm_interp.recipes.anchors import marks
-from cmrm_interp.recipes.base import AnchorPrompts, Recipe, both_classes, found, need_vision
+from cmrm_interp.recipes.base import AnchorPrompts, Recipe, both_classes, found, need_vision, on_images
 from cmrm_interp.recipes.captions import captions, in_words
 from cmrm_interp.recipes.card import Card, registered
 from cmrm_interp.recipes.classes import check_apart, states_of
@@ -81,8 +81,7 @@ class ShiftDC(Recipe):
         """Refuse other steps than there are, and a text that leaves something out; keep layers as they are now."""
         check_wording(self, joined=("text", "caption"))
         check_choice("steps of ShiftDC", self.steps, ("prefill", "all"))
-        if self.layers is not None:
-            object.__setattr__(self, "layers", (self.layers,) if isinstance(self.layers, int) else tuple(self.layers))
+        freeze_layers(self)
         super().__post_init__()
 
     def fit(self, model: Model, anchors: AnchorPrompts = ()) -> Self:
@@ -121,7 +120,7 @@ class ShiftDC(Recipe):
             return []
         corrections = self._corrections(model, inputs, safety)
         subtract = Subtract(corrections, self.alpha, -1 if self.steps == "prefill" else "last")
-        return [subtract if bool(inputs.rows_with_image.all()) else Gate(HasImage(), subtract)]
+        return [on_images(inputs, subtract)]
 
     @classmethod
     def grid(cls, model: Model) -> dict[str, list[Any]]:
@@ -134,7 +133,7 @@ class ShiftDC(Recipe):
 
     def _at_layers(self, model: Model) -> Directions:
         if self.safety is None:
-            raise InputError("this ShiftDC is not fitted: call .fit(model, anchors) and use what it returns")
+            raise self.not_fitted()
         chosen = range(model.n_layers // 2, model.n_layers) if self.layers is None else self.layers
         return self.safety.at([chosen] if isinstance(chosen, int) else chosen)
 

@@ -21,14 +21,13 @@ from typing import Any, ClassVar, Literal, Self
 
 from cmrm_interp.arguments import check_choice
 from cmrm_interp.directions import Directions
-from cmrm_interp.errors import InputError
 from cmrm_interp.estimators import principal_direction
 from cmrm_interp.inputs import Inputs
-from cmrm_interp.interventions import Gate, HasImage, Intervention, ProjectOut
+from cmrm_interp.interventions import Intervention, ProjectOut
 from cmrm_interp.model import Model
 from cmrm_interp.prompts import ImageSource
 from cmrm_interp.recipes.anchors import marks
-from cmrm_interp.recipes.base import AnchorPrompts, Recipe, found, need_vision, prompts_of
+from cmrm_interp.recipes.base import AnchorPrompts, Recipe, found, need_vision, on_images, prompts_of
 from cmrm_interp.recipes.card import Card, registered
 from cmrm_interp.recipes.stand_ins import check_image, stand_ins
 
@@ -108,11 +107,11 @@ class TBOP(Recipe):
         """
         self.check_model(model)
         if self.bias is None:
-            raise InputError("this TBOP is not fitted: call .fit(model, anchors) and use what it returns")
+            raise self.not_fitted()
         layer = 3 * model.n_layers // 4 if self.layer is None else self.layer
         positions = "last" if self.steps == "all" else -1
         removed = ProjectOut(self.bias.at([layer]), self.alpha, positions)
-        return [removed if bool(inputs.rows_with_image.all()) else Gate(HasImage(), removed)]
+        return [on_images(inputs, removed)]
 
     @classmethod
     def grid(cls, model: Model) -> dict[str, list[Any]]:
