@@ -8,6 +8,7 @@ import torch
 
 from cmrm_interp.axes import Bool, Float, Tensor
 from cmrm_interp.byhook import ByHook
+from cmrm_interp.displays import tensors as shown
 from cmrm_interp.errors import MismatchError
 from cmrm_interp.hooks import pos_axis
 from cmrm_interp.positions import Position, from_data, to_data
@@ -55,6 +56,10 @@ class Activations(ByHook):
         shapes = [f"{name}: {tuple(self.tensors[name].shape)}" for name in list(self.tensors)[:3]]
         more = f", ... {len(self)} hook points" if len(self) > 3 else ""
         return f"Activations({', '.join(shapes)}{more}; positions={self.positions!r})"
+
+    def _repr_html_(self) -> str:
+        summary = f"Activations: {self.n_rows} rows at {len(self)} hook points, positions={self.positions!r}"
+        return shown(summary, {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}, "shape")
 
     @property
     def n_rows(self) -> int:

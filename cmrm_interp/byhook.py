@@ -45,3 +45,6 @@ class ByHook(Mapping[str, Tensor]):
     def __len__(self) -> int:
         """Number of hook points."""
         return len(self.tensors)
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self.tensors)

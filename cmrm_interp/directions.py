@@ -12,6 +12,7 @@ import torch
 
 from cmrm_interp.axes import Float, Tensor
 from cmrm_interp.byhook import ByHook
+from cmrm_interp.displays import tensors as shown
 from cmrm_interp.errors import HookPointError, InputError, MismatchError
 from cmrm_interp.hooks import check_layers, layer_of, stack_sizes
 from cmrm_interp.store import load as load_tensors
@@ -62,6 +63,11 @@ class Directions(ByHook):
         names = list(self.tensors)
         span = names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]} ({len(names)})"
         return f"Directions({span}; shape {tuple(self.tensors[names[0]].shape)}; {self.method})"
+
+    def _repr_html_(self) -> str:
+        many = {name: (float(norms.mean()), norms.numel()) for name, norms in self.norms().items()}
+        said = {name: f"{norm:.3g}" + (f" (mean of {n})" if n > 1 else "") for name, (norm, n) in many.items()}
+        return shown(repr(self), said, "norm")
 
     def __add__(self, other: "Directions") -> "Directions":
         """Sum, point by point."""

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import repeat
+from typing import SupportsIndex, overload
 
 from cmrm_interp.aliases import aliases, refusal
 from cmrm_interp.errors import HookPointError
@@ -48,6 +49,37 @@ def stack_sizes(names: Sequence[str]) -> dict[str, int]:
         if stack is not None and layer is not None:
             sizes[stack] = max(sizes.get(stack, 0), layer + 1)
     return sizes
+
+
+def by_kind(names: Iterable[str]) -> dict[str, list[int]]:
+    """Kinds of hook points with the layers of each: ``{"blocks.*.hook_resid_post": [0, 1, 2], "hook_embed": []}``."""
+    kinds: dict[str, list[int]] = {}
+    for name in names:
+        layer = layer_of(name)
+        kinds.setdefault(_generic(name), []).extend([] if layer is None else [layer])
+    return kinds
+
+
+class HookPoints(list[str]):
+    """Names of hook points: a list that also takes a pattern, and tells Jupyter what TAB can complete.
+
+    ``points[3]`` and ``points[:3]`` are a list's; ``points["blocks.*.hook_resid_post"]`` are the names that fit.
+    """
+
+    @overload
+    def __getitem__(self, key: SupportsIndex) -> str: ...
+    @overload
+    def __getitem__(self, key: slice | str) -> list[str]: ...
+    def __getitem__(self, key: SupportsIndex | slice | str) -> str | list[str]:
+        """A name by its number, or the names of a slice or pattern.
+
+        Raises:
+            HookPointError: a pattern that fits nothing.
+        """
+        return expand(key, self) if isinstance(key, str) else super().__getitem__(key)
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self)
 
 
 def pos_axis(name: str) -> int:

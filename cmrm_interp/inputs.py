@@ -8,6 +8,7 @@ from functools import cached_property
 
 import torch
 
+from cmrm_interp import displays
 from cmrm_interp.axes import Bool, Int, Tensor
 from cmrm_interp.encoding import Batch, Encoder, GivenTokens, PaddingSide
 from cmrm_interp.encoding.grids import PatchGrid, patch_grid
@@ -162,6 +163,9 @@ class PromptInputs(Inputs):
         """Counts and the first text, one line."""
         images = sum(bool(prompt.images) for prompt in self.given)
         return f"Inputs({len(self)} prompts, {images} with an image; first: {self.given[0].text[:60]!r})"
+
+    def _repr_html_(self) -> str:
+        return displays.prompts(repr(self).partition("; first")[0] + ")", self.given[: displays.FEW], len(self))
 
     @property
     def prompts(self) -> tuple[Prompt, ...]:

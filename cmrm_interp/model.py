@@ -14,11 +14,13 @@ import torch
 from cmrm_interp.activations import Activations
 from cmrm_interp.axes import Float, Int, Tensor
 from cmrm_interp.capture import Request, capture, stream
+from cmrm_interp.displays import Computed, overview
 from cmrm_interp.encoding import Encoder, PaddingSide
 from cmrm_interp.errors import InputError, ModelError
 from cmrm_interp.families.derive import guesses
 from cmrm_interp.families.load import Parts, Source, load_parts
 from cmrm_interp.generation import generate_tokens
+from cmrm_interp.hooks import HookPoints
 from cmrm_interp.inputs import EncodedInputs, Inputs, PromptInputs
 from cmrm_interp.interventions import Intervention
 from cmrm_interp.logits import logits
@@ -106,6 +108,9 @@ class Model:
         """Name, family and sizes, one line."""
         return f"Model({self.name!r}; {self.family.name}, {self.n_layers} layers, d_model {self.d_model})"
 
+    def _repr_html_(self) -> str:
+        return overview(self)
+
     @property
     def n_layers(self) -> int:
         """Number of decoder blocks."""
@@ -121,10 +126,10 @@ class Model:
         """Attention heads of a block."""
         return self._text.num_attention_heads
 
-    @property
-    def hook_points(self) -> list[str]:
-        """Names of all hook points, in the order of a forward pass with an image."""
-        return list(self.network.points)
+    @Computed
+    def hook_points(self) -> HookPoints:
+        """Names of all hook points, in the order of a forward pass with an image; a list, also by pattern."""
+        return HookPoints(self.network.points)
 
     @property
     def fingerprint(self) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cmrm_interp.errors import InputError
+from cmrm_interp.markup import first_rows
 from cmrm_interp.sweeps import SweepResult
 from cmrm_interp.sweeps.pictures import Kind, picture
 
@@ -46,9 +47,7 @@ class PatchingResult:
 
     def _repr_html_(self) -> str:
         """The first rows, for notebooks."""
-        table = self.table()
-        more = f"<p>... {len(table) - 8} more rows: .table()</p>" if len(table) > 8 else ""
-        return f"<p>{self!r}</p>{table.head(8).to_html(index=False, float_format='{:.3f}'.format)}{more}"
+        return first_rows(repr(self), self.table())
 
     @cached_property
     def recovered(self) -> SweepResult:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cmrm_interp.errors import InputError
+from cmrm_interp.markup import first_rows
 from cmrm_interp.records import Record, to_frame
 from cmrm_interp.reports import document
 from cmrm_interp.reports.answered import Answered
@@ -68,6 +69,9 @@ class Report:
         counts = {name: len({getattr(one, name) for one in self.answers}) for name in names}
         parts = [f"{n} {name}{'s' * (n > 1)}" for name, n in counts.items()]
         return f"Report({', '.join(parts)}, {len(self.answers)} answers)"
+
+    def _repr_html_(self) -> str:
+        return first_rows(repr(self), self.table(), index=True)
 
     @cached_property
     def measures(self) -> tuple[Measure, ...]:

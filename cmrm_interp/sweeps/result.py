@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cmrm_interp.errors import InputError, StoreError
+from cmrm_interp.markup import first_rows
 from cmrm_interp.records import Record, Scalar, append
 from cmrm_interp.significance import holm
 from cmrm_interp.store import PathLike, write_whole
@@ -85,9 +86,7 @@ class SweepResult:
 
     def _repr_html_(self) -> str:
         """The first rows, for notebooks."""
-        table = self.table()
-        more = f"<p>... {len(table) - 8} more rows: .table()</p>" if len(table) > 8 else ""
-        return f"<p>{self!r}</p>{table.head(8).to_html(index=False, float_format='{:.3f}'.format)}{more}"
+        return first_rows(repr(self), self._table)
 
     def values(self, metric: str | None = None, clean: bool = False) -> np.ndarray:
         """One metric at every prompt, ``*axes prompts``.
