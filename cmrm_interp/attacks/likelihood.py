@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from cmrm_interp.axes import Bool, Float, Int, Tensor
+from cmrm_interp.encoding.continued import continued
 from cmrm_interp.errors import InputError, ModelError
 from cmrm_interp.inputs import Inputs
 from cmrm_interp.remote import RemoteNetwork
@@ -68,7 +69,7 @@ class Answers:
             tensors: an encoding of the prompts, padded on the left.
         """
         network = model.network
-        given = to_device(network, self._behind(tensors, network.family.one_way))
+        given = to_device(network, continued(tensors, self.ids, self.real, one_way=network.family.one_way))
         kept: list[Tensor] = []
 
         def _call() -> None:
@@ -79,21 +80,6 @@ class Answers:
         logits = kept[0][:, -1 - self.ids.shape[1] : -1].float()
         found = logits.log_softmax(-1).gather(-1, self.ids.to(logits.device)[..., None])[..., 0].cpu()
         return -(found * self.real).sum(1) / self.real.sum(1)
-
-    def _behind(self, tensors: Mapping[str, Tensor], one_way: bool) -> dict[str, Tensor]:
-        """The encoding with the answers behind the prompts."""
-        width, shape = self.ids.shape[1], tensors["input_ids"].shape
-        out = dict(tensors)
-        for name, tensor in tensors.items():
-            if tensor.shape[:2] == shape:
-                # A new token sees the images that the last one of its prompt sees; its kind is text (0), or what the
-                # prompt does not see (1) where tokens of a prompt see one another.
-                more = tensor[:, -1:].expand(-1, width, *tensor.shape[2:])
-                kind = torch.full_like(more, int(not one_way))
-                out[name] = torch.cat([tensor, more if tensor.ndim > 2 else kind], 1)
-        out["input_ids"] = torch.cat([tensors["input_ids"], self.ids], 1)
-        out["attention_mask"] = torch.cat([tensors["attention_mask"], self.real.to(tensors["attention_mask"])], 1)
-        return out
 
 
 def answer_loss(model: Any, inputs: Inputs, targets: str | Sequence[str], batch_size: int = 16) -> Float[Tensor, " n"]:

@@ -147,8 +147,10 @@ def _chosen(bench: Bench, contender: Contender, folder: Path, begun: Result) -> 
         return recipe, replace(begun, fit_seconds=seconds)
     bare = contender.recipe(is_organism(model.name))
     anchors = () if bare.card is not None and bare.card.wants == "none" else plan.anchors
-    fitted, seconds = _timed(lambda: bare.fit(model, anchors))
     over = {name: values for name, values in bare.grid(model).items() if name not in contender.settings}
+    # What the grid leaves no choice of may be what makes a fit possible at all.
+    settled = replace(bare, **{name: values[0] for name, values in over.items() if len(values) == 1})
+    fitted, seconds = _timed(lambda: settled.fit(model, anchors))
     if not over:
         return fitted, replace(begun, fit_seconds=seconds)
     again = anchors if over.keys() - bare.applied else ()

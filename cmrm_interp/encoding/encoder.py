@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 
 from cmrm_interp.axes import Bool, Int, Tensor
+from cmrm_interp.encoding.continued import KINDS
 from cmrm_interp.encoding.reading import PromptTokens, Written, number_images
 from cmrm_interp.errors import ImageError, InputError, ModelError
 from cmrm_interp.families.layouts import Facts, Layout, Picture
@@ -17,7 +18,6 @@ from cmrm_interp.positions import Source, Tokens
 from cmrm_interp.prompts import Prompt
 
 PaddingSide = Literal["left", "right"]
-_KINDS = ("token_type_ids", "mm_token_type_ids")
 # A fast tokenizer holds how it pads, and processors set that anew for each part of a prompt; models may share one.
 _TOKENIZING = threading.Lock()
 
@@ -252,7 +252,7 @@ class Encoder:
 
     def _untyped(self, encoded: Mapping[str, Tensor]) -> dict[str, Tensor]:
         # Vision-language models are told the kind of each token, of which text is 0.
-        kinds = [name for name in _KINDS if name in self.accepts and self.family.vision]
+        kinds = [name for name in KINDS if name in self.accepts and self.family.vision]
         return {**encoded, **{name: torch.zeros_like(encoded["input_ids"]) for name in kinds}}
 
     def _layout(self) -> Layout | None:

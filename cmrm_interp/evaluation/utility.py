@@ -11,6 +11,7 @@ import torch
 
 from cmrm_interp.axes import Float, Tensor
 from cmrm_interp.encoding import Batch
+from cmrm_interp.encoding.continued import continued
 from cmrm_interp.errors import InputError
 from cmrm_interp.interventions import Intervention
 from cmrm_interp.metrics import Seen, kl_to_clean
@@ -76,7 +77,7 @@ def _numbers(
     model: Model, batch: Batch, ids: list[list[int]], acting: Sequence[Intervention] | None
 ) -> list[dict[str, float]]:
     n = max(map(len, ids))
-    longer = _continued(batch, ids, n, model.network.family.one_way)
+    longer = _with_answers(batch, ids, n, model.network.family.one_way)
     logits = forward(model.network, longer, {}, logits_to_keep=n + 1).logits.cpu()
     found = [{} if not row else _perplexity(logits[k, : len(row)], row) for k, row in enumerate(ids)]
     if acting is None:
@@ -98,28 +99,12 @@ def _finite(name: str, value: float) -> dict[str, float]:
     return {name: value} if math.isfinite(value) else {}
 
 
-def _continued(batch: Batch, ids: list[list[int]], n: int, one_way: bool) -> Batch:
+def _with_answers(batch: Batch, ids: list[list[int]], n: int, one_way: bool) -> Batch:
     """A batch with an answer behind each prompt, padded on the right."""
-    kept = [[1] * len(row) + [0] * (n - len(row)) for row in ids]
     # What stands behind an answer is seen by none of its tokens; any token will do.
-    new = {
-        "input_ids": torch.tensor([row + [0] * (n - len(row)) for row in ids]).reshape(len(ids), n),
-        "attention_mask": torch.tensor(kept).reshape(len(ids), n),
-    }
-    shape = batch.tokens.real.shape
-    tensors = dict(batch.tensors)
-    for name, tensor in batch.tensors.items():
-        if tensor.shape[:2] == shape and name in new:
-            tensors[name] = torch.cat([tensor, new[name].to(tensor)], 1)
-        elif tensor.shape[:2] == shape and name in _KINDS:
-            # PaliGemma reads a prompt both ways and what is answered (of kind 1) in order; elsewhere text is of kind 0.
-            tensors[name] = torch.cat([tensor, torch.full((len(ids), n), int(not one_way)).to(tensor)], 1)
-        elif tensor.shape[:2] == shape and name == "cross_attention_mask":
-            # New tokens see what the prompt's last token sees of images (Mllama).
-            tensors[name] = torch.cat([tensor, tensor[:, -1:].expand(-1, n, *tensor.shape[2:])], 1)
-    real = torch.cat([batch.tokens.real, new["attention_mask"].bool()], 1)
+    new = torch.tensor([row + [0] * (n - len(row)) for row in ids], dtype=torch.long).reshape(len(ids), n)
+    kept = torch.arange(n) < torch.tensor([len(row) for row in ids])[:, None]
+    tensors = continued(batch.tensors, new, kept, one_way=one_way)
+    real = torch.cat([batch.tokens.real, kept], 1)
     image = torch.nn.functional.pad(batch.tokens.image, (0, n))
     return replace(batch, tensors=tensors, tokens=replace(batch.tokens, real=real, image=image, source=None))
-
-
-_KINDS = ("token_type_ids", "mm_token_type_ids")

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
+from cmrm_interp.encoding.continued import continued
 from cmrm_interp.errors import InputError
 from cmrm_interp.model import Model
 from cmrm_interp.prompts import Prompt
-from cmrm_interp.recipes.continuing import continued
 
 Score = Callable[["Round"], Sequence[float]]
 _REFUSED = ("num_beams", "num_return_sequences", "stop_strings", "streamer")
@@ -79,7 +79,8 @@ def sentence_by_sentence(
     over, number = False, 0
     while room > 0 and not over:
         number += 1
-        begun = model.from_encoding(continued(tensors, torch.tensor([said], dtype=torch.long)))
+        new = torch.tensor([said], dtype=torch.long)
+        begun = model.from_encoding(continued(tensors, new, one_way=model.network.family.one_way))
         tokens = _drawn(model, begun, sampling, number, {**how, "max_new_tokens": min(room, sampling.tokens)})
         cut = [_cut(model, ids, sampling.end, ends) for ids in tokens]
         sentences = [decode(ids, skip_special_tokens=True) for ids, _ in cut]

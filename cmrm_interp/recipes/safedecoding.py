@@ -27,12 +27,12 @@ from transformers import LogitsProcessor
 
 from cmrm_interp.axes import Float, Int, Tensor
 from cmrm_interp.encoding import Batch
+from cmrm_interp.encoding.continued import continued
 from cmrm_interp.errors import InputError, MismatchError
 from cmrm_interp.inputs import Inputs
 from cmrm_interp.model import Model
 from cmrm_interp.recipes.base import AnchorPrompts, found
 from cmrm_interp.recipes.card import Card, registered
-from cmrm_interp.recipes.continuing import continued
 from cmrm_interp.recipes.controls import NothingToFit
 from cmrm_interp.recipes.experts import expert_of
 from cmrm_interp.recipes.mixing import generate_steered
@@ -143,7 +143,7 @@ class _Leaning(LogitsProcessor):
         if said.shape[1] >= self.recipe.first_tokens:
             return scores
         # The expert's words from the beginning at each of a few steps, so that it needs no cache of its own.
-        inputs = self.expert.from_encoding(continued(self.tensors, said))
+        inputs = self.expert.from_encoding(continued(self.tensors, said, one_way=self.expert.network.family.one_way))
         theirs = self.expert.logits(inputs, batch_size=len(scores)).to(scores.device, scores.dtype)
         if self.expert.encoder.image_token is not None:
             # It would stand for an image that the expert is not given.

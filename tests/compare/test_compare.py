@@ -90,6 +90,22 @@ class Broken(Scripted):
         raise ModelError("there is no expert: give expert=PATH")
 
 
+@dataclass(frozen=True, eq=False)
+class Narrow(Scripted):
+    """Can be fitted with what its grid says alone."""
+
+    limit: int = 0
+
+    @classmethod
+    def grid(cls, model: Any) -> dict[str, list[Any]]:
+        return {"rate": [0, 1], "limit": [3]}
+
+    def fit(self, model: Any, anchors: Any = ()) -> "Narrow":
+        if self.limit != 3:
+            raise ModelError("no direction passes")
+        return replace(self, model=model.fingerprint, anchors=marks(list(anchors)))
+
+
 RECIPES = {"no defence": None, "scripted": Scripted(), "eager": Eager(), "broken": Broken(), "fixed": Scripted(rate=1)}
 
 
@@ -183,6 +199,13 @@ def test_a_mistake_in_a_recipe_is_its_row_and_is_told_whole(tmp_path, monkeypatc
     found = run(tmp_path / "out", {"no defence": None, "broken": Broken()})
     assert {one.label: one.why_not for one in found.results} == {"no defence": "", "broken": "KeyError: 'direction'"}
     assert "in mistaken" in (tmp_path / "out" / "one" / "broken" / running.TRACE).read_text()
+
+
+def test_a_recipe_that_only_its_grid_can_fit_is_fitted(tmp_path):
+    found = run(tmp_path / "out", {"no defence": None, "narrow": Narrow()})
+    (narrow,) = [one for one in found.results if one.label == "narrow"]
+    assert narrow.why_not == ""
+    assert narrow.chosen == {"rate": 1, "limit": 3}
 
 
 def test_numbers_of_other_code_are_said_to_be(found, out, monkeypatch):

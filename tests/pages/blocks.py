@@ -17,6 +17,7 @@ from cmrm_interp.cli import app
 
 ROOT = Path(__file__).parents[2]
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<code>.*?)^(?P=indent)```[ \t]*$", re.S | re.M)
+_OTHERS = ("git", "cd", "python", "python3.11", "source", "jupyter", "ray", "torchrun", "inspect", "export", "mkdocs")
 _NOT_CODE = ("text", "bibtex", "diff", "mermaid", "math", "html")
 
 

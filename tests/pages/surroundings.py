@@ -12,12 +12,12 @@ from cmrm_interp.families.registry import families
 from tests.vlsafe_format import write_vlsafe
 
 
-def furnish(folder: Path, page: str) -> None:
+def furnish(folder: Path, code: str) -> None:
     """Put into a folder what the blocks of a page take for granted.
 
     Args:
         folder: an empty folder, in which the blocks will run.
-        page: text of the page; checkpoints are made of those families alone whose hub ids it names.
+        code: of all blocks; checkpoints are made of those families alone whose hub ids it names.
     """
     for name, scene in zip(("photo.jpg", "other.jpg"), synthetic.scenes(2, seed=3), strict=True):
         scene.image.save(folder / name)
@@ -27,7 +27,7 @@ def furnish(folder: Path, page: str) -> None:
     write_vlsafe(folder, n=40)
     for family in families():
         for hub_id in family.hub_ids:
-            if hub_id in page:
+            if hub_id in code:
                 checkpoint(family.name, folder / hub_id)
 
 

@@ -11,12 +11,12 @@ PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*
 
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
 def test_blocks_of_a_page_run(page, tmp_path, monkeypatch):
-    text = page.read_text(encoding="utf-8")
+    found = blocks(page.read_text(encoding="utf-8"))
     monkeypatch.chdir(tmp_path)
     matplotlib.use("agg")
-    furnish(tmp_path, text)
+    furnish(tmp_path, "".join(block.code for block in found))
     names = {"__name__": "__main__"}
-    for block in blocks(text):
+    for block in found:
         run(block, str(page), names)
 
 
