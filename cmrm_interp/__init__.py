@@ -40,6 +40,7 @@ from cmrm_interp.interventions import (
 from cmrm_interp.lab import Lab, lab
 from cmrm_interp.lens import LensResult, TunedLens, logit_lens
 from cmrm_interp.model import Model, load
+from cmrm_interp.notebook import Explorer, Shown, explore, show
 from cmrm_interp.positions import at
 from cmrm_interp.probes import Probe, ProbeResult, probe, probe_transfer
 from cmrm_interp.prompts import Prompt, Turn
@@ -63,6 +64,7 @@ __all__ = [
     "CosineAbove",
     "Directions",
     "DotAbove",
+    "Explorer",
     "GapResult",
     "Gate",
     "Generation",
@@ -81,6 +83,7 @@ __all__ = [
     "ProjectOut",
     "Prompt",
     "Report",
+    "Shown",
     "Skip",
     "Subtract",
     "SweepResult",
@@ -100,6 +103,7 @@ __all__ = [
     "difference",
     "direct_logit_attribution",
     "evaluate",
+    "explore",
     "finetuning",
     "gap",
     "images",
@@ -118,6 +122,7 @@ __all__ = [
     "random_like",
     "recipes",
     "reject",
+    "show",
     "sweep",
     "whole_stream",
 ]

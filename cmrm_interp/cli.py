@@ -8,10 +8,30 @@ import typer
 
 from cmrm_interp import defence_cli, evaluation_cli
 from cmrm_interp.errors import CmrmError
+from cmrm_interp.notebook.command import app as notebooks_app
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="See and change what happens inside a VLM.")
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 organism_app = typer.Typer(no_args_is_help=True, help="The model organism: a small VLM trained from nothing.")
 app.add_typer(organism_app, name="organism")
+app.add_typer(notebooks_app, name="notebooks")
+
+
+def _version(asked: bool) -> bool:
+    if asked:
+        from cmrm_interp import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="say it and stop")
+    ] = False,
+) -> None:
+    """See and change what happens inside a VLM."""
 
 
 @app.command()
