@@ -12,6 +12,7 @@ import torch
 
 import cmrm_interp as ci
 from benchmarks.safety import SEEDS, SHIPPED, organism
+from cmrm_interp.compare.long import write_long
 from cmrm_interp.compare.page import write_page
 from cmrm_interp.families.load import organism_folder
 from cmrm_interp.finetuning import finetune
@@ -35,6 +36,8 @@ def main() -> None:
     whole.save(asked.out / "report")
     if asked.page:
         write_page(whole, asked.page)
+        # From here the pages of the recipes have their numbers.
+        write_long(whole, organism_folder() / "defences.csv")
 
 
 def with_checkpoints(seed: int, out: Path) -> Path:

@@ -1,12 +1,14 @@
-"""What the build adds to docs/: the lessons and notebooks, the changelog, patterns in the navigation, the API page."""
+"""What the build adds to docs/: lessons and notebooks, changelog, pages of recipes, patterns in the navigation."""
 
 from pathlib import Path
 
+import recipe_pages
 from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parent.parent
 ELSEWHERE = ("tutorials/*.ipynb", "notebooks/*.ipynb")
+RECIPES = "recipes/*.md"  # in no folder: they are made of the recipes' modules
 
 
 def on_config(config):
@@ -17,9 +19,11 @@ def on_config(config):
 
 @event_priority(100)  # before mkdocs-jupyter, which looks for notebooks among the files
 def on_files(files, config):
-    """Adds lessons, notebooks and the changelog, which live outside of docs/."""
+    """Adds lessons, notebooks and the changelog, which live outside of docs/, and the pages of recipes."""
     for path in (ROOT / "CHANGELOG.md", *(path for pattern in ELSEWHERE for path in sorted(ROOT.glob(pattern)))):
         files.append(File(str(path.relative_to(ROOT)), str(ROOT), config.site_dir, config.use_directory_urls))
+    for place, text in recipe_pages.pages().items():
+        files.append(File.generated(config, place, content=text))
     return files
 
 
@@ -50,7 +54,9 @@ def _is_pattern(entry) -> bool:
     return isinstance(entry, str) and "*" in entry
 
 
-def _matching(pattern: str) -> list[str]:
+def _matching(pattern: str) -> list:
+    if pattern == RECIPES:
+        return recipe_pages.navigation()
     folder = ROOT if pattern in ELSEWHERE else ROOT / "docs"
     found = sorted(str(path.relative_to(folder)) for path in folder.glob(pattern) if path.name != "index.md")
     if not found:
