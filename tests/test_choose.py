@@ -10,7 +10,7 @@ import pytest
 import cmrm_interp as ci
 from cmrm_interp.choose import Budget
 from cmrm_interp.choose.candidates import candidates, grid_of
-from cmrm_interp.choose.choosing import _best
+from cmrm_interp.choose.choosing import HEADER, _best
 from cmrm_interp.choose.counts import Counts
 from cmrm_interp.choose.result import Tried
 from cmrm_interp.datasets import synthetic
@@ -239,6 +239,15 @@ def test_a_killed_sweep_goes_on(tmp_path):
     whole = watched(**how | {"out": None})
     assert whole.table().equals(again.table())
     assert 0 < rest < SEEN["calls"]
+
+
+def test_a_choice_that_is_gone_on_with_gives_the_recipe_of_the_first_time(tmp_path):
+    how = {"given": {name: suites()[name] for name in NAMES[:3:2]}, "out": tmp_path, "budget": Budget(over_refusal=0.1)}
+    watched(**how)
+    header = json.loads((tmp_path / HEADER).read_text())
+    header["provenance"]["created"] = "2020-02-02T00:00:00+00:00"
+    (tmp_path / HEADER).write_text(json.dumps(header))
+    assert watched(**how).recipe.chosen_on["provenance"] == header["provenance"]
 
 
 def test_recipes_that_are_more_than_interventions_answer_one_by_one_and_go_on(tmp_path):

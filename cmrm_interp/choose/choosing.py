@@ -98,7 +98,7 @@ def choose(
     bench = Bench(model, named, as_judge(told.judge), {"max_new_tokens": 64, **options}, out)
     about = _about(bench, recipe, tried, told) | {"grid": {axis.name: list(axis.labels) for axis in grid.axes}}
     if out is not None:
-        _open(out, about)
+        about = _opened(out, about)
     bare, *counts = bench.measure(tried)
     for suite, limit in budget.by_acts(named):
         bare[suite.name].check_refusals(suite.name, bench.judge.name, limit)
@@ -193,17 +193,20 @@ def _said(candidate: Candidate, about: Mapping[str, Any], budget: Budget) -> Rec
     return replace(recipe, chosen_on=said)  # type: ignore[type-var]
 
 
-def _open(folder: Path, about: Mapping[str, Any]) -> None:
+def _opened(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """What the folder says: a choice that is gone on with is the one that was begun, and its recipe the same."""
     path = folder / HEADER
     if not path.exists():
         if folder.exists() and (folder.is_file() or any(folder.iterdir())):
             raise MismatchError(f"{folder} holds something else and no choice: use an empty or new folder")
         write_whole(path, json.dumps(about, indent=1).encode())
-        return
+        return about
     try:
         there = json.loads(path.read_bytes())
         differing = [name for name in _SAME if there[name] != about[name]]
+        begun = there["provenance"]
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path} is no header of a choice ({error}): remove the folder and start again") from error
     if differing:
         raise MismatchError(f"{folder} holds another choice: its {', '.join(differing)} differ; use another folder")
+    return {**about, "provenance": begun}

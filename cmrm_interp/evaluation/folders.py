@@ -14,8 +14,8 @@ from cmrm_interp.store import write_whole
 SETTINGS = "evaluation.json"
 LOCK = ".running.lock"
 VERSION = 1
-# Of the software and the machine: they are in every log, and do not make another evaluation of it.
-_MAY_DIFFER = frozenset({"versions", "commit", "device"})
+# Of the software, the machine and the hour: they are in every log, and do not make another evaluation of it.
+_MAY_DIFFER = frozenset({"versions", "commit", "device", "created"})
 
 
 def claim(folder: Path, settings: Mapping[str, Any]) -> None:
