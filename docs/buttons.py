@@ -1,0 +1,35 @@
+"""Buttons over lessons and notebooks: open it in Colab, on Binder, or take the file.
+
+Where the repository lies is said once, in mkdocs.yml: `extra.repository: OWNER/NAME` (on GitHub; `extra.branch` if it
+is not main). Without it there is nothing that Colab and Binder could open, and the buttons are left out.
+"""
+
+from urllib.parse import quote
+
+COLAB = "https://colab.research.google.com/github/{repository}/blob/{branch}/{path}"
+BINDER = "https://mybinder.org/v2/gh/{repository}/{branch}?labpath={quoted}"
+
+
+def on_page_content(html, page, config, files):
+    """Puts the buttons over the page of a notebook."""
+    path = page.file.src_uri
+    if not path.endswith(".ipynb"):
+        return html
+    repository = config.extra.get("repository") or ""
+    return buttons(repository, path, config.extra.get("branch") or "main") + html
+
+
+def buttons(repository: str, path: str, branch: str = "main") -> str:
+    """The buttons of one notebook.
+
+    Args:
+        repository: ``OWNER/NAME`` on GitHub, or "" for no buttons.
+        path: of the notebook in it.
+        branch: of the repository.
+    """
+    if not repository:
+        return ""
+    where = {"repository": repository, "branch": branch, "path": quote(path), "quoted": quote(path, safe="")}
+    links = {"Open in Colab": COLAB, "Open on Binder": BINDER}
+    made = (f'<a class="md-button" href="{url.format(**where)}">{name}</a>' for name, url in links.items())
+    return f"<p>{' '.join(made)}</p>\n"
