@@ -10,6 +10,8 @@ from cmrm_interp.recipes import Recipe
 from cmrm_interp.records import markdown as table
 
 _ATTRIBUTE = re.compile(r"^    (?P<names>\w+(?:, \w+)*): (?P<text>.*(?:\n {5,}.*)*)", re.M)
+# A bar ends a cell of a table, but not within code, where a backslash would be shown.
+_CODE_OR_BAR = re.compile(r"(?P<code>(?P<tick>`+).+?(?P=tick))|\|")
 _HEAD = ("option", "default", "type", "what it does")
 _LONG = 60
 
@@ -24,7 +26,7 @@ def options(kind: type[Recipe]) -> str:
     ]
     if not rows:
         return "It has none."
-    parts = [table(_HEAD, [[cell.replace("|", "\\|") for cell in row] for row in rows])]
+    parts = [table(_HEAD, [[_escaped(cell) for cell in row] for row in rows])]
     if kind.applied:
         parts.append("\\* Read when the recipe acts, and not by `fit`: another value needs no new fit.")
     long = [name for name, default in defaults.items() if len(default) > _LONG]
@@ -71,3 +73,7 @@ def _plain(default: object) -> str:
 
 def _short(default: str) -> str:
     return "see below" if len(default) > _LONG else f"`{default}`"
+
+
+def _escaped(cell: str) -> str:
+    return _CODE_OR_BAR.sub(lambda found: found["code"] or "\\|", cell)

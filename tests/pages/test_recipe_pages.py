@@ -76,6 +76,8 @@ def test_options_are_those_of_the_source(made):
     text = made.recipe_options.options(RECIPES["astra"])
     assert "| `alpha` * | `10.0` | `float` | strength, in norms of the state at a cosine of 1. |" in text
     assert "| `epsilon` | `0.06275` | `float` |" in text
+    # A bar within code is shown as it is.
+    assert "| `layer` * | `None` | `int | None` |" in text
     # Those of the class above it, and several under one description.
     assert "| `ridge` | `10.0` | `float` | of the map's fit," in made.recipe_options.options(RECIPES["nullsteer"])
     assert "`min_induced` | `0.0` | `float` | limits" in made.recipe_options.options(RECIPES["refusal-direction"])
