@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# More names than these in a panel stand in a column beside it.
+_CROWD = 14
 # The front stands out; what is beaten steps back.
 _LOOKS = {True: (PALETTE[0], "o"), False: ("#777777", "s")}
 
@@ -39,7 +41,8 @@ def pareto(data: "pd.DataFrame", x: str, y: str, label: str, panel: str = "", ti
     frame = style.table(data, *ends, "front", label, *([panel] if panel else []))
     groups = [(str(name), rows) for name, rows in frame.groupby(panel, sort=False)] if panel else [("", frame)]
     named = [str(data.attrs.get(axis, axis)) for axis in (x, y)]
-    with _panels(len(groups)) as (figure, every):
+    most = max(len(rows) for _, rows in groups)
+    with _panels(len(groups), most) as (figure, every):
         for axes, (name, rows) in zip(every, groups, strict=True):
             _panel(axes, rows, x, y)
             axes.set_title(name)
@@ -48,19 +51,22 @@ def pareto(data: "pd.DataFrame", x: str, y: str, label: str, panel: str = "", ti
         caption = "95 % intervals; blue: no other is better on both axes"
         figure.suptitle("\n".join(line for line in (title, caption) if line), fontsize=8, x=0.02, ha="left")
         figure.draw_without_rendering()
+        write = _names if most <= _CROWD else _names_beside
         for axes, (_, rows) in zip(every, groups, strict=True):
-            _names(axes, 100 * rows[ends].to_numpy(float), rows[label].astype(str).tolist())
+            write(axes, 100 * rows[ends].to_numpy(float), rows[label].astype(str).tolist())
     return figure
 
 
 @contextmanager
-def _panels(n: int) -> "Iterator[tuple[Figure, list[Axes]]]":
+def _panels(n: int, names: int) -> "Iterator[tuple[Figure, list[Axes]]]":
     import matplotlib
     import matplotlib.pyplot as plt
 
-    across = min(n, 2)
+    across = 1 if names > _CROWD else min(n, 2)
     down = -(-n // across)
-    size = (1.5 * COLUMN if n == 1 else 2 * COLUMN, 0.4 + (3 if n == 1 else 2.6) * down)
+    # Names in a column need their height.
+    high = max(3 if n == 1 else 2.6, 0.1 * names if names > _CROWD else 0)
+    size = (1.5 * COLUMN if n == 1 and names <= _CROWD else 2 * COLUMN, 0.4 + high * down)
     with matplotlib.rc_context(style.STYLE):
         figure, every = plt.subplots(down, across, figsize=size, layout="constrained", sharex=True, sharey=True)
         flat = list(np.ravel(every))
@@ -97,3 +103,20 @@ def _names(axes: "Axes", ends: np.ndarray, names: list[str]) -> None:
     x, left, right, y, low, high = ends.T
     bars = np.concatenate([np.stack([left, right, y, y], 1), np.stack([x, x, low, high], 1)])
     place_names(axes, np.stack([x, y], 1), names, bars)
+
+
+def _names_beside(axes: "Axes", ends: np.ndarray, names: list[str]) -> None:
+    """Names in a column at the right, in the order of their points from below, a thin line from each to its point."""
+    x, y = ends[:, 0], ends[:, 3]
+    # From the name's left edge.
+    line = {"arrowstyle": "-", "color": "#bbbbbb", "linewidth": 0.4, "shrinkA": 1, "shrinkB": 2, "relpos": (0, 0.5)}
+    for place, row in zip(np.linspace(0, 1, len(names)), np.lexsort((x, y)), strict=True):
+        axes.annotate(
+            names[row],
+            (x[row], y[row]),
+            (1.06, place),
+            textcoords="axes fraction",
+            fontsize=6,
+            va="center",
+            arrowprops=line,
+        )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.text import Text
 from statsmodels.stats.proportion import proportion_confint
 
 from cmrm_interp.errors import InputError
@@ -137,6 +138,19 @@ def test_the_figures_names_do_not_cover_one_another():
     inside = axes.get_window_extent()
     assert all(inside.x0 - 1 <= box.x0 and box.x1 <= inside.x1 + 1 for box in boxes)
     assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+
+
+def test_many_names_stand_beside_the_panel_and_do_not_cover_one_another():
+    figure = pareto(tradeoff(many(np.random.default_rng(0), 34)), "utility", "unsafe", "defence")
+    (axes,) = figure.axes
+    figure.draw_without_rendering()
+    # Of the words alone, without the lines to their points.
+    boxes = [Text.get_window_extent(text) for text in axes.texts]
+    assert len(boxes) == 34
+    assert all(axes.get_window_extent().x1 < box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+    heights = [text.xy[1] for text in axes.texts]
+    assert heights == sorted(heights)
 
 
 def test_the_figure_says_what_its_axes_are_and_has_a_panel_a_checkpoint():
