@@ -30,12 +30,13 @@ from cmrm_interp.datasets.suites import organism_anchors, organism_suites
 
 model = ci.load("organism")
 shift = ci.recipes.CMRM().fit(model, organism_anchors()).shift
-inputs = model.prepare(organism_suites("test", n=12)["harmful, blank"].prompts)
+requests = organism_suites("test", n=12)["harmful, blank"]
+inputs = model.prepare(requests.prompts)
 ci.explore(model, inputs, shift.increments(), ci.Subtract)
 """
-PATIENCE = 240_000
+PATIENCE = 500_000
 """Milliseconds that one step may take: kernels start slowly on a busy machine."""
-WINDOW = {"width": 1000, "height": 1000}
+WINDOW = {"width": 1280, "height": 1000}
 # What JupyterLab would ask or fetch on a first visit.
 QUIET = {
     "@jupyterlab/apputils-extension/notification.jupyterlab-settings": {"fetchNews": "false", "checkForUpdates": False},
@@ -125,9 +126,14 @@ class OnPage:
 
     def run(self) -> None:
         """Run the cell, and wait for the sliders."""
-        self.page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
-        self.page.locator(".jp-Notebook .jp-Cell .cm-content").first.click()
-        self.page.keyboard.press("Shift+Enter")
+        prompt = self.page.locator(".jp-Notebook .jp-Cell .jp-InputPrompt").first
+        prompt.wait_for()
+        end = time.monotonic() + PATIENCE / 1000
+        # What is run before the kernel is there is lost without a word.
+        while prompt.inner_text().strip() in ("", "[ ]:") and time.monotonic() < end:
+            self.page.locator(".jp-Notebook .jp-Cell .cm-content").first.click()
+            self.page.keyboard.press("Shift+Enter")
+            self.page.wait_for_timeout(5_000)
         self.page.wait_for_selector(".jp-OutputArea .widget-slider .noUi-handle")
 
     def slide(self, name: str, steps: int) -> None:

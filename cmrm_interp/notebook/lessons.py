@@ -9,8 +9,9 @@ from pathlib import Path
 from cmrm_interp.errors import StoreError
 from cmrm_interp.store import PathLike
 
-# What a copy holds: each notebook finds its data where it lies beside it.
-PATTERNS = ("tutorials/*.ipynb", "notebooks/*.ipynb", "notebooks/*/*.ipynb", "data/*.json")
+NOTEBOOKS = ("tutorials/*.ipynb", "notebooks/*.ipynb", "notebooks/*/*.ipynb")
+DATA = "*.json"
+"""What notebooks read; in a copy they find it in the folder ``data`` beside their own."""
 
 
 @dataclass(frozen=True)
@@ -30,23 +31,23 @@ class Copied:
     kept: tuple[Path, ...]
 
 
-def lessons_folder() -> Path:
-    """Folder of the shipped lessons: package data, or the root of a source tree.
+def shipped() -> dict[Path, Path]:
+    """Files that come with the package, by their place in a copy: package data, or those of a source tree.
 
     Raises:
         StoreError: they are in neither place.
     """
     package = Path(str(files("cmrm_interp")))
-    for folder in (package / "_data" / "lessons", package.parent):
-        if any(folder.glob(PATTERNS[0])):
-            return folder
+    for root, data in ((package / "_data", package / "_data"), (package.parent, package.parent / "data")):
+        found = {path.relative_to(root): path for pattern in NOTEBOOKS for path in sorted(root.glob(pattern))}
+        if found:
+            return found | {Path("data", path.name): path for path in sorted(data.glob(DATA))}
     raise StoreError("the lessons were not installed: install cmrm-interp from its wheel or source")
 
 
 def lessons() -> dict[Path, str]:
     """Titles of lessons and notebooks by their path, in the order of reading."""
-    root = lessons_folder()
-    return {path: title(root / path) for path in _shipped(root) if path.suffix == ".ipynb"}
+    return {place: title(path) for place, path in shipped().items() if path.suffix == ".ipynb"}
 
 
 def copy(folder: PathLike, force: bool = False) -> Copied:
@@ -59,10 +60,10 @@ def copy(folder: PathLike, force: bool = False) -> Copied:
     Raises:
         StoreError: the folder cannot be written.
     """
-    root, out = lessons_folder(), Path(folder)
+    out = Path(folder)
     found: dict[str, list[Path]] = {"written": [], "same": [], "kept": []}
-    for path in _shipped(root):
-        found[_copy_one(root / path, out / path, force)].append(path)
+    for place, path in shipped().items():
+        found[_copy_one(path, out / place, force)].append(place)
     return Copied(out, **{what: tuple(paths) for what, paths in found.items()})
 
 
@@ -71,10 +72,6 @@ def title(path: Path) -> str:
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     lines = (line for cell in cells if cell["cell_type"] == "markdown" for line in "".join(cell["source"]).split("\n"))
     return next((line.lstrip("# ") for line in lines if line.startswith("# ")), path.stem)
-
-
-def _shipped(root: Path) -> list[Path]:
-    return [path.relative_to(root) for pattern in PATTERNS for path in sorted(root.glob(pattern))]
 
 
 def _copy_one(source: Path, target: Path, force: bool) -> str:
