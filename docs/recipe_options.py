@@ -13,7 +13,7 @@ _ATTRIBUTE = re.compile(r"^    (?P<names>\w+(?:, \w+)*): (?P<text>.*(?:\n {5,}.*
 # A bar ends a cell of a table, but not within code, where a backslash would be shown.
 _CODE_OR_BAR = re.compile(r"(?P<code>(?P<tick>`+).+?(?P=tick))|\|")
 _HEAD = ("option", "default", "type", "what it does")
-_LONG = 60
+_LONG, _DIGITS = 60, 8
 
 
 def options(kind: type[Recipe]) -> str:
@@ -68,7 +68,8 @@ def _default(kind: type[Recipe], name: str) -> str:
 
 
 def _plain(default: object) -> str:
-    return f"{default:.4g}" if isinstance(default, float) and default < 1 else repr(default)
+    # 16 / 255 has too many digits to be read.
+    return f"{default:.4g}" if isinstance(default, float) and len(repr(default)) > _DIGITS else repr(default)
 
 
 def _short(default: str) -> str:

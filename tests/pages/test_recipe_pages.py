@@ -104,6 +104,7 @@ def test_every_recipe_is_in_the_index_and_in_the_navigation_once(made):
 
 def test_the_build_has_the_pages(made):
     config = load_config(str(ROOT / "mkdocs.yml"), plugins=[])
+    config.plugins._current_plugin = "docs/hooks.py"  # which mkdocs notes while it runs one
     files = made.hooks.on_files(Files([]), config)
     assert "## Use it" in files.get_file_from_path("recipes/cmrm.md").content_string
     assert made.recipe_pages.navigation()[0] in made.hooks._spread({"Recipes": ["recipes/*.md"]})["Recipes"]
@@ -129,7 +130,8 @@ def test_numbers_are_those_of_the_comparison(compared, made, tmp_path):
 
 def test_several_seeds_are_a_mean_and_its_ends(compared, made):
     one = [
-        {name: str(value) for name, value in row.items()} for row in long_form(compared).fillna("").to_dict("records")
+        {name: str(value) for name, value in row.items()}
+        for row in long_form(compared).astype(object).fillna("").to_dict("records")
     ]
     column = "unsafe: harmful, real"
     other = [row | {"model": "seed-2"} for row in one]
