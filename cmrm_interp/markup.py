@@ -36,7 +36,7 @@ def escaped(value: object) -> Markup:
 def block(*parts: object) -> Markup:
     """Parts one under another: `Markup` as it is, anything else as a paragraph of text."""
     inside = (part if isinstance(part, Markup) else f"<div>{escaped(part)}</div>" for part in parts if part != "")
-    return Markup(f"<div style='overflow-x:auto'>{''.join(inside)}</div>")
+    return Markup(f"<div style='overflow-x:auto;line-height:1.4'>{''.join(inside)}</div>")
 
 
 def table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> Markup:
@@ -102,5 +102,6 @@ def thumbnail(image: Image.Image, side: int = SIDE) -> Markup:
     shape = "width" if small.width >= small.height else "height"
     source = f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
     title = f"image, {image.width} x {image.height} pixels"
-    style = f"{shape}:{side}px;max-width:none;image-rendering:pixelated;border:1px solid rgba(128,128,128,.35)"
+    rendering = "pixelated" if max(image.size) < side else "auto"
+    style = f"{shape}:{side}px;max-width:none;image-rendering:{rendering};border:1px solid rgba(128,128,128,.35)"
     return Markup(f"<img alt='{title}' title='{title}' src='{source}' style='{style}'>")

@@ -30,10 +30,9 @@ from cmrm_interp.datasets.suites import organism_anchors, organism_suites
 
 model = ci.load("organism")
 shift = ci.recipes.CMRM().fit(model, organism_anchors()).shift
-requests = organism_suites("test", n=12)["harmful, blank"]
+requests = organism_suites("test", n=12)["harmful, real"]
 inputs = model.prepare(requests.prompts)
-ci.explore(model, inputs, shift.increments(), ci.Subtract)
-"""
+ci.explore(model, inputs, shift.increments(), ci.Subtract)"""
 PATIENCE = 500_000
 """Milliseconds that one step may take: kernels start slowly on a busy machine."""
 WINDOW = {"width": 1280, "height": 1000}

@@ -18,7 +18,7 @@ Kind = Callable[[Directions, float, str, tuple[int, ...]], Intervention]
 """`Add`, `Subtract`, `ProjectOut`, or any function of the same four arguments."""
 
 POSITIONS = ("last", "all", "prompt", "image", "text", "generated")
-WAIT, SIDE = 0.25, 160
+WAIT, SIDE = 0.25, 128
 
 
 class Explorer:
