@@ -80,7 +80,7 @@ def _run_with(own: Rows) -> str:
         [label, *(_words(told.get((label, model)), (model, label) in over) for model in models)]
         for label in dict.fromkeys(label for label, _ in told)
     ]
-    head = "Run with, what was chosen on validation prompts included:\n\n"
+    head = "Run with (chosen on validation prompts, or set; texts, where there are some, in the organism's words):\n\n"
     return head + table(("defence", *models), lines) if lines else ""
 
 
@@ -88,7 +88,7 @@ def _words(settings: str | None, over: bool) -> str:
     if settings is None:
         return "-"
     words = ", ".join(f"`{name}={value!r}`" for name, value in json.loads(settings).items())
-    return (words or "its defaults") + " (over budget)" * over
+    return (words or "defaults") + " (over budget)" * over
 
 
 def _not_run(own: Rows) -> str:
