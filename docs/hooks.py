@@ -37,9 +37,12 @@ def on_page_markdown(markdown, page, config, files):
 
 
 def public_modules() -> list[str]:
-    """Dotted names of the package's modules, without private ones and empty packages."""
-    paths = [path for path in sorted(ROOT.glob("cmrm_interp/**/*.py")) if "/_" not in path.as_posix()]
-    return [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths]
+    """Dotted names of the package's modules, without private ones and packages that define nothing themselves."""
+    modules = [path for path in ROOT.glob("cmrm_interp/**/*.py") if "/_" not in path.as_posix()]
+    packages = [
+        path.parent for path in ROOT.glob("cmrm_interp/*/**/__init__.py") if "\ndef " in path.read_text("utf-8")
+    ]
+    return sorted(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in [*modules, *packages])
 
 
 def _spread(entry):

@@ -4,6 +4,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -115,7 +116,13 @@ class HasImage:
 def _weigh(condition: Condition, x: Tensor, chosen: Chosen) -> Tensor:
     # Most people write a condition on the activation alone.
     alone = len(inspect.signature(condition).parameters) == 1
-    return condition(x) if alone else condition(x, chosen)
+    found: Any = condition(x) if alone else condition(x, chosen)
+    if not isinstance(found, Tensor):
+        raise InputError(
+            f"a gate's condition returns a tensor with one value a token (here {x.shape[0]}), not {found!r}: to switch"
+            " an edit on for all tokens or for none, leave out the gate or the edit"
+        )
+    return found
 
 
 def _check_threshold(threshold: float) -> None:

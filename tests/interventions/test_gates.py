@@ -5,7 +5,7 @@ import torch
 
 import cmrm_interp as ci
 from cmrm_interp.errors import InputError
-from tests.support import FAMILIES, STREAM, VISION, close, inputs_of, model_of, same, vectors
+from tests.support import FAMILIES, STREAM, VISION, close, inputs_of, model_of, same, unchecked, vectors
 
 POST1 = "blocks.1.hook_resid_post"
 
@@ -82,6 +82,13 @@ def test_gates_nest():
     acting = ci.Subtract(vectors(model))
     same(model.logits(inputs, ci.Gate(always, ci.Gate(never, acting))), model.logits(inputs))
     close(model.logits(inputs, ci.Gate(always, ci.Gate(always, acting))), model.logits(inputs, acting))
+
+
+def test_a_condition_that_returns_no_tensor_is_told_so():
+    model = model_of("llama")
+    bad = ci.Gate(lambda x: True, ci.Subtract(vectors(model)))
+    with unchecked(), pytest.raises(InputError, match=r"a tensor with one value a token \(here 3\), not True"):
+        model.logits(inputs_of(model, "left", "text"), bad)
 
 
 def test_a_condition_of_another_shape_is_told_so():
