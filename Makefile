@@ -4,7 +4,14 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NOTEBOOKS = $(wildcard tutorials/*.ipynb notebooks/*.ipynb notebooks/*/*.ipynb)
-LESSONS = $(wildcard tutorials/*.ipynb)
+
+# Executes copies, whose outputs `make docs` then shows; what stands in the repository has none.
+EXECUTED := executed
+define execute
+	rm -rf $(EXECUTED)/$(1) && mkdir -p $(EXECUTED)/$(1) && ln -sfn ../data $(EXECUTED)/data
+	cp $(1)/*.ipynb $(EXECUTED)/$(1)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -o addopts= -n 2 --nbmake --overwrite --nbmake-timeout=600 $(EXECUTED)/$(1)
+endef
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check tutorials notebooks docs bench bench-7b safety compare parity clean
@@ -34,10 +41,10 @@ check: $(STAMP) ## lint, format, types, layers, notebooks stripped
 	$(if $(NOTEBOOKS),$(BIN)/nbstripout --verify $(NOTEBOOKS))
 
 tutorials: $(STAMP) ## execute every lesson
-	$(if $(LESSONS),OMP_NUM_THREADS=1 $(BIN)/python -m pytest -o addopts= -n 2 --nbmake --nbmake-timeout=600 $(LESSONS),@echo "No lessons yet.")
+	$(call execute,tutorials)
 
 notebooks: $(STAMP) ## execute every notebook
-	$(if $(wildcard notebooks/*.ipynb),OMP_NUM_THREADS=1 $(BIN)/python -m pytest -o addopts= -n 2 --nbmake --nbmake-timeout=600 notebooks,@echo "No notebooks yet.")
+	$(call execute,notebooks)
 
 docs: $(STAMP) ## build the pages into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
@@ -58,4 +65,4 @@ parity: $(STAMP) ## every hook point beside TransformerLens's, on the same weigh
 	OMP_NUM_THREADS=1 $(BIN)/python -m parity.run
 
 clean: ## remove what was built, not the virtual environment
-	rm -rf site build dist htmlcov .coverage coverage.json .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf site build dist $(EXECUTED) htmlcov .coverage coverage.json .pytest_cache .ruff_cache .import_linter_cache

@@ -18,7 +18,7 @@ from cmrm_interp.displays import Computed, overview
 from cmrm_interp.encoding import Encoder, PaddingSide
 from cmrm_interp.errors import InputError, ModelError
 from cmrm_interp.families.derive import guesses
-from cmrm_interp.families.load import Parts, Source, load_parts
+from cmrm_interp.families.load import Parts, Source, load_parts, short_name
 from cmrm_interp.generation import generate_tokens
 from cmrm_interp.hooks import HookPoints
 from cmrm_interp.inputs import EncodedInputs, Inputs, PromptInputs
@@ -106,7 +106,7 @@ class Model:
 
     def __repr__(self) -> str:
         """Name, family and sizes, one line."""
-        return f"Model({self.name!r}; {self.family.name}, {self.n_layers} layers, d_model {self.d_model})"
+        return f"Model({short_name(self.name)!r}; {self.family.name}, {self.n_layers} layers, d_model {self.d_model})"
 
     def _repr_html_(self) -> str:
         return overview(self)

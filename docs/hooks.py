@@ -1,5 +1,6 @@
 """What the build adds to docs/: lessons and notebooks, changelog, pages of recipes, patterns in the navigation."""
 
+import json
 from pathlib import Path
 
 import recipe_pages
@@ -8,6 +9,7 @@ from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parent.parent
 ELSEWHERE = ("tutorials/*.ipynb", "notebooks/*.ipynb")
+EXECUTED = ROOT / "executed"  # copies with outputs, which `make tutorials` and `make notebooks` leave
 RECIPES = "recipes/*.md"  # in no folder: they are made of the recipes' modules
 
 
@@ -21,7 +23,9 @@ def on_config(config):
 def on_files(files, config):
     """Adds lessons, notebooks and the changelog, which live outside of docs/, and the pages of recipes."""
     for path in (ROOT / "CHANGELOG.md", *(path for pattern in ELSEWHERE for path in sorted(ROOT.glob(pattern)))):
-        files.append(File(str(path.relative_to(ROOT)), str(ROOT), config.site_dir, config.use_directory_urls))
+        place = path.relative_to(ROOT)
+        root = EXECUTED if _is_executed(path, EXECUTED / place) else ROOT
+        files.append(File(str(place), str(root), config.site_dir, config.use_directory_urls))
     for place, text in recipe_pages.pages().items():
         files.append(File.generated(config, place, content=text))
     return files
@@ -43,6 +47,15 @@ def public_modules() -> list[str]:
         path.parent for path in ROOT.glob("cmrm_interp/*/**/__init__.py") if "\ndef " in path.read_text("utf-8")
     ]
     return sorted(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in [*modules, *packages])
+
+
+def _is_executed(path: Path, copy: Path) -> bool:
+    """Whether a copy is of the notebook as it is now, outputs aside."""
+    return path.suffix == ".ipynb" and copy.exists() and _sources(path) == _sources(copy)
+
+
+def _sources(path: Path) -> list[str]:
+    return ["".join(cell["source"]) for cell in json.loads(path.read_text("utf-8"))["cells"]]
 
 
 def _spread(entry):

@@ -21,6 +21,11 @@ def test_sizes_are_those_of_the_configuration(family):
     assert repr(model).endswith(f"{model.family.name}, {sizes[0]} layers, d_model {sizes[1]})")
 
 
+def test_the_shipped_organism_goes_by_its_short_name_wherever_the_package_lies():
+    assert repr(ci.load("organism")).startswith("Model('organism'; llava, ")
+    assert repr(ci.load("organism/backbone", check=False)).startswith("Model('organism/backbone'; llama, ")
+
+
 def test_the_fingerprint_is_of_the_weights():
     one, same, other = (ci.load(tiny("llava", seed=seed)) for seed in (0, 0, 1))
     assert one.fingerprint == same.fingerprint != other.fingerprint

@@ -80,12 +80,26 @@ def organism_folder() -> Path:
     Raises:
         ModelError: it is in neither place.
     """
-    packaged = Path(str(files("cmrm_interp") / "_data" / "organism"))
-    source_tree = Path(str(files("cmrm_interp"))).parent / "data" / "organism"
-    for folder in (packaged, source_tree):
+    for folder in _organism_places():
         if (folder / "config.json").exists():
             return folder
     raise ModelError("the model organism was not installed: make it with `cmrm organism train --seed 0 --out DIR`")
+
+
+def short_name(name: str) -> str:
+    """What a model is called where people read it: where the package lies is of no interest to them.
+
+    Args:
+        name: of a model, as `Model.name` has it.
+    """
+    path = Path(name)
+    inside = [path.relative_to(folder) for folder in _organism_places() if path.is_relative_to(folder)]
+    return str(Path("organism", inside[0])) if inside else name
+
+
+def _organism_places() -> tuple[Path, Path]:
+    package = Path(str(files("cmrm_interp")))
+    return package / "_data" / "organism", package.parent / "data" / "organism"
 
 
 def _resolve(source: str | os.PathLike[str]) -> str:
