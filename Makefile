@@ -14,7 +14,7 @@ define execute
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check tutorials notebooks docs bench bench-7b safety compare parity clean
+.PHONY: help install demo test check tutorials notebooks docs drawings bench bench-7b safety compare parity clean
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,6 +48,9 @@ notebooks: $(STAMP) ## execute every notebook
 
 docs: $(STAMP) ## build the pages into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+drawings: $(STAMP) ## the drawings of the concept pages, from their code
+	OMP_NUM_THREADS=1 $(BIN)/python -m docs.drawings
 
 bench: $(STAMP) ## speed beside hooks, nnsight, TransformerLens and pyvene, as ratios (ten minutes on a quiet machine)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench $(ARGS)
