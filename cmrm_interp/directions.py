@@ -77,7 +77,7 @@ class Directions(ByHook):
         """Difference, point by point."""
         return self._with(other, torch.sub, "-")
 
-    def __mul__(self, factor: float) -> "Directions":
+    def __mul__(self, factor: float | int) -> "Directions":
         """All vectors times a number."""
         return self.map(lambda tensor, _: tensor * factor)
 

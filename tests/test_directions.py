@@ -66,6 +66,7 @@ def test_arithmetic():
         same((a + b)[name], a[name] + b[name])
         same((a - b)[name], a[name] - b[name])
         same((2.0 * a)[name], (a * 2.0)[name])
+        same((2 * a)[name], (2.0 * a)[name])
         same((-a)[name], -a[name])
         close(a.unit()[name].norm(), torch.tensor(1.0))
         close(a.norms()[name], a[name].norm())
