@@ -2,10 +2,13 @@
 
 import json
 from pathlib import Path
+from types import ModuleType
 
 import recipe_pages
 from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File
+
+import cmrm_interp
 
 ROOT = Path(__file__).parent.parent
 ELSEWHERE = ("tutorials/*.ipynb", "notebooks/*.ipynb")
@@ -32,12 +35,13 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Appends one reference a public module to the API page; takes the changelog's links as seen from docs/."""
+    """Appends the package's names and its public modules to the API page; takes the changelog's links from docs/."""
     if page.file.src_uri == "CHANGELOG.md":
         return markdown.replace("](docs/", "](")
     if page.file.src_uri != "api.md":
         return markdown
-    return markdown + "".join(f"\n::: {name}\n" for name in public_modules())
+    names = "".join(f"- {_linked(name)}\n" for name in sorted(cmrm_interp.__all__))
+    return f"{markdown}\n{names}" + "".join(f"\n::: {name}\n" for name in public_modules())
 
 
 def public_modules() -> list[str]:
@@ -47,6 +51,16 @@ def public_modules() -> list[str]:
         path.parent for path in ROOT.glob("cmrm_interp/*/**/__init__.py") if "\ndef " in path.read_text("utf-8")
     ]
     return sorted(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in [*modules, *packages])
+
+
+def _linked(name: str) -> str:
+    """A name of the package itself, as a link to what is below, or, if it only gathers, with its modules."""
+    value = getattr(cmrm_interp, name)
+    if not isinstance(value, ModuleType):
+        return f"[`ci.{name}`][{value.__module__}.{value.__name__}]"
+    if value.__name__ in public_modules():
+        return f"[`ci.{name}`][{value.__name__}]"
+    return f"`ci.{name}`, from the modules `{value.__name__}.*`"
 
 
 def _is_executed(path: Path, copy: Path) -> bool:
