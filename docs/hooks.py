@@ -1,19 +1,19 @@
-"""What the build adds to docs/: lessons and notebooks, changelog, pages of recipes, patterns in the navigation."""
+"""What the build adds to docs/: lessons, notebooks, changelog, pages of recipes and modules, patterns in the nav."""
 
 import json
 from pathlib import Path
-from types import ModuleType
 
 import recipe_pages
+import reference_pages
 from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File
-
-import cmrm_interp
 
 ROOT = Path(__file__).parent.parent
 ELSEWHERE = ("tutorials/*.ipynb", "notebooks/*.ipynb")
 EXECUTED = ROOT / "executed"  # copies with outputs, which `make tutorials` and `make notebooks` leave
-RECIPES = "recipes/*.md"  # in no folder: they are made of the recipes' modules
+# In no folder: they are made of the modules.
+RECIPES = "recipes/*.md"
+MODULES = "reference/*.md"
 
 
 def on_config(config):
@@ -24,43 +24,23 @@ def on_config(config):
 
 @event_priority(100)  # before mkdocs-jupyter, which looks for notebooks among the files
 def on_files(files, config):
-    """Adds lessons, notebooks and the changelog, which live outside of docs/, and the pages of recipes."""
+    """Adds lessons, notebooks and the changelog, which live outside of docs/, and the pages of recipes and modules."""
     for path in (ROOT / "CHANGELOG.md", *(path for pattern in ELSEWHERE for path in sorted(ROOT.glob(pattern)))):
         place = path.relative_to(ROOT)
         root = EXECUTED if _is_executed(path, EXECUTED / place) else ROOT
         files.append(File(str(place), str(root), config.site_dir, config.use_directory_urls))
-    for place, text in recipe_pages.pages().items():
+    for place, text in {**recipe_pages.pages(), **reference_pages.pages()}.items():
         files.append(File.generated(config, place, content=text))
     return files
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Appends the package's names and its public modules to the API page; takes the changelog's links from docs/."""
+    """Appends the package's names to the API page; takes the changelog's links as seen from docs/."""
     if page.file.src_uri == "CHANGELOG.md":
         return markdown.replace("](docs/", "](")
     if page.file.src_uri != "api.md":
         return markdown
-    names = "".join(f"- {_linked(name)}\n" for name in sorted(cmrm_interp.__all__))
-    return f"{markdown}\n{names}" + "".join(f"\n::: {name}\n" for name in public_modules())
-
-
-def public_modules() -> list[str]:
-    """Dotted names of the package's modules, without private ones and packages that define nothing themselves."""
-    modules = [path for path in ROOT.glob("cmrm_interp/**/*.py") if "/_" not in path.as_posix()]
-    packages = [
-        path.parent for path in ROOT.glob("cmrm_interp/*/**/__init__.py") if "\ndef " in path.read_text("utf-8")
-    ]
-    return sorted(".".join(path.relative_to(ROOT).with_suffix("").parts) for path in [*modules, *packages])
-
-
-def _linked(name: str) -> str:
-    """A name of the package itself, as a link to what is below, or, if it only gathers, with its modules."""
-    value = getattr(cmrm_interp, name)
-    if not isinstance(value, ModuleType):
-        return f"[`ci.{name}`][{value.__module__}.{value.__name__}]"
-    if value.__name__ in public_modules():
-        return f"[`ci.{name}`][{value.__name__}]"
-    return f"`ci.{name}`, from the modules `{value.__name__}.*`"
+    return f"{markdown}\n{reference_pages.names()}"
 
 
 def _is_executed(path: Path, copy: Path) -> bool:
@@ -87,6 +67,8 @@ def _is_pattern(entry) -> bool:
 def _matching(pattern: str) -> list:
     if pattern == RECIPES:
         return recipe_pages.navigation()
+    if pattern == MODULES:
+        return reference_pages.navigation()
     folder = ROOT if pattern in ELSEWHERE else ROOT / "docs"
     found = sorted(str(path.relative_to(folder)) for path in folder.glob(pattern) if path.name != "index.md")
     if not found:
