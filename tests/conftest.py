@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
+
+# What is started in the background ignores interrupts, its children too; here it is tested what an interrupt does.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # `tests.support` and `tests.oracles` are imported by name; at the end, so that no folder here hides a package.
 if str(Path(__file__).parents[1]) not in sys.path:
