@@ -14,10 +14,7 @@ def pages() -> dict[str, str]:
     found: dict[str, list[str]] = {}
     for name in public_modules():
         found.setdefault(name.split(".")[1], []).append(name)
-    return {
-        f"{FOLDER}/{top}.md": f"# {top}\n" + "".join(f"\n::: {name}\n" for name in names)
-        for top, names in found.items()
-    }
+    return {f"{FOLDER}/{top}.md": _page(top, modules) for top, modules in found.items()}
 
 
 def navigation() -> list[str]:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ from cmrm_interp.compare.contenders import BARE, CMRM_LABEL, order
 from cmrm_interp.compare.plan import HEADER
 from cmrm_interp.compare.result import FILE, LOGS, Result
 from cmrm_interp.errors import InputError, StoreError
+from cmrm_interp.records import Record
 from cmrm_interp.reports.report import Report
 from cmrm_interp.reports.wide import MISSING, cell
 from cmrm_interp.specs import slug
@@ -161,13 +162,22 @@ class Comparison:
 
     def _rates(self, intervals: bool) -> dict[tuple[str, str], dict[str, Any]]:
         found: dict[tuple[str, str], dict[str, Any]] = {}
-        kinds = {answer.suite: answer.kind for answer in self.report.answers}
-        for record in self.report.outcomes:
-            suite, metric = str(record.condition["suite"]), record.metric
-            if metric in TOLD.get(kinds[suite], ()):
-                row = found.setdefault((str(record.condition["checkpoint"]), str(record.condition["defence"])), {})
-                row[f"{metric}: {suite}"] = cell(record) if intervals else 100 * record.value
+        for model, defence, column, record in self.outcomes():
+            found.setdefault((model, defence), {})[column] = cell(record) if intervals else 100 * record.value
         return found
+
+    @cached_property
+    def told(self) -> frozenset[tuple[str, str]]:
+        """Suite and metric of every outcome that the table shows."""
+        kinds = {answer.suite: answer.kind for answer in self.report.answers}
+        return frozenset((suite, metric) for suite, kind in kinds.items() for metric in TOLD.get(kind, ()))
+
+    def outcomes(self) -> Iterator[tuple[str, str, str, Record]]:
+        """Model, row and column of every outcome that the table shows, and the outcome."""
+        for record in self.report.outcomes:
+            model, defence, suite = (str(record.condition[name]) for name in ("checkpoint", "defence", "suite"))
+            if (suite, record.metric) in self.told:
+                yield model, defence, f"{record.metric}: {suite}", record
 
 
 def tests_file(baseline: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmrm_interp.compare.comparison import TOLD, Comparison
+from cmrm_interp.compare.comparison import Comparison
 from cmrm_interp.compare.result import Result
 from cmrm_interp.specs import Spec
 from cmrm_interp.store import write_whole
@@ -46,13 +46,10 @@ def write_long(comparison: Comparison, path: str | os.PathLike[str]) -> None:
 
 
 def _outcomes(comparison: Comparison, recipes: dict[tuple[str, str], str]) -> Iterator[dict[str, Any]]:
-    kinds = {answer.suite: answer.kind for answer in comparison.report.answers}
-    for record in comparison.report.outcomes:
-        model, defence, suite = (str(record.condition[name]) for name in ("checkpoint", "defence", "suite"))
-        if record.metric in TOLD.get(kinds[suite], ()):
-            ends = {"low": _per_cent(record.low), "high": _per_cent(record.high), "n": record.n}
-            told = {"column": f"{record.metric}: {suite}", "value": 100 * record.value} | ends
-            yield {"model": model, "defence": defence, "recipe": recipes[model, defence]} | told
+    for model, defence, column, record in comparison.outcomes():
+        ends = {"low": _per_cent(record.low), "high": _per_cent(record.high), "n": record.n}
+        told = {"column": column, "value": 100 * record.value} | ends
+        yield {"model": model, "defence": defence, "recipe": recipes[model, defence]} | told
 
 
 def _told(one: Result) -> Iterator[dict[str, Any]]:

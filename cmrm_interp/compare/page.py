@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmrm_interp import plots
 from cmrm_interp.compare.cards import markdown as cards
-from cmrm_interp.compare.comparison import BASELINES, COSTS, TOLD, Comparison, tests_file
+from cmrm_interp.compare.comparison import BASELINES, COSTS, Comparison, tests_file
 from cmrm_interp.compare.contenders import BARE, CMRM_LABEL
 from cmrm_interp.errors import InputError
 from cmrm_interp.reports.notes import notes
@@ -174,10 +174,8 @@ def rates(comparison: Comparison) -> "pd.DataFrame":
 
 def pooled(comparison: Comparison) -> "pd.DataFrame":
     """Mean over models, least and most, a row a defence."""
-    report = comparison.report
-    kinds = {answer.suite: answer.kind for answer in report.answers}
-    found = report.pooled()
-    told = [metric in TOLD.get(kinds[suite], ()) for suite, metric in zip(found["suite"], found["metric"], strict=True)]
+    found = comparison.report.pooled()
+    told = [pair in comparison.told for pair in zip(found["suite"], found["metric"], strict=True)]
     rows = found[told].assign(
         column=lambda frame: frame["metric"] + ": " + frame["suite"],
         cell=lambda frame: [_spread(*row) for row in frame[["value", "least", "most"]].to_numpy(float)],
@@ -204,10 +202,9 @@ def tests(comparison: Comparison, baseline: str) -> "pd.DataFrame":
     import pandas as pd
 
     found = comparison.tests(baseline)
-    kinds = {answer.suite: answer.kind for answer in comparison.report.answers}
-    keep = [metric in TOLD.get(kinds[suite], ()) for suite, metric in zip(found["suite"], found["metric"], strict=True)]
+    told = [pair in comparison.told for pair in zip(found["suite"], found["metric"], strict=True)]
     rows: dict[str, dict[str, str]] = {}
-    grouped: Any = found[keep].groupby(["a", "suite", "metric"], sort=False)
+    grouped: Any = found[told].groupby(["a", "suite", "metric"], sort=False)
     for (label, suite, metric), group in grouped:
         sure = group.loc[group["p_holm"] < ALPHA, "difference"].tolist()
         lower, higher = sum(one < 0 for one in sure), sum(one > 0 for one in sure)

@@ -95,20 +95,7 @@ def shell(words: list[str], only_parse: bool) -> None:
     elif program == "pip":
         _check_extras(arguments)
     else:
-        known = (
-            "git",
-            "cd",
-            "python",
-            "python3.11",
-            "source",
-            "jupyter",
-            "ray",
-            "torchrun",
-            "inspect",
-            "export",
-            "mkdocs",
-        )
-        assert program in known, f"{program!r} is no command that the pages may show: {words}"
+        assert program in _OTHERS, f"{program!r} is no command that the pages may show: {words}"
 
 
 def _check_extras(arguments: list[str]) -> None:

@@ -8,20 +8,10 @@ import pytest
 import cmrm_interp as ci
 from cmrm_interp.errors import InputError
 from cmrm_interp.recipes import CMRM, TextOnly
-from tests.support import fresh, inputs_of, picture, unchecked, vectors
+from tests.support import picture, unchecked, vectors
 
 HOW = {"max_new_tokens": 4}
 NASTY = "<script>alert(1)</script>"
-
-
-@pytest.fixture(scope="module")
-def model():
-    return fresh("llava")
-
-
-@pytest.fixture(scope="module")
-def inputs(model):
-    return inputs_of(model, kind="mixed")
 
 
 @pytest.fixture(scope="module")

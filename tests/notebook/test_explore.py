@@ -11,19 +11,9 @@ import torch
 import cmrm_interp as ci
 from cmrm_interp.errors import InputError, MismatchError
 from cmrm_interp.notebook.debounce import Debounced
-from tests.support import fresh, inputs_of, vectors
+from tests.support import vectors
 
 HOW = {"max_new_tokens": 4}
-
-
-@pytest.fixture(scope="module")
-def model():
-    return fresh("llava")
-
-
-@pytest.fixture(scope="module")
-def inputs(model):
-    return inputs_of(model, kind="mixed")
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +129,7 @@ def test_only_the_last_of_many_moves_is_answered():
 
 def browser():
     """The module that starts JupyterLab and a browser."""
-    path = Path(__file__).parents[1] / "docs" / "screenshots.py"
+    path = Path(__file__).parents[2] / "docs" / "screenshots.py"
     spec = importlib.util.spec_from_file_location("screenshots", path)
     module = sys.modules["screenshots"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
