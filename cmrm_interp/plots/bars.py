@@ -37,12 +37,15 @@ def rates(
     if frame.duplicated([x, hue]).any():
         raise InputError(f"more than one row for one {x} and {hue}: choose rows first, or another hue")
     groups, kinds = list(dict.fromkeys(frame[x])), list(dict.fromkeys(frame[hue]))
-    with style.axes(width=min(max(COLUMN, 0.5 + 0.22 * len(groups) * (len(kinds) + 1)), 2 * COLUMN)) as (figure, axes):
+    names = [textwrap.fill(str(group), 12) for group in groups]
+    letters = max(len(line) for name in names for line in name.splitlines())
+    each = max(0.22 * (len(kinds) + 1), 0.06 * letters + 0.1)
+    with style.axes(width=min(max(COLUMN, 0.5 + each * len(groups)), 2 * COLUMN)) as (figure, axes):
         for place, kind in enumerate(kinds):
             rows = frame[frame[hue] == kind]
             offset = (place - (len(kinds) - 1) / 2) * 0.8 / len(kinds)
             _bars(axes, rows, [groups.index(group) + offset for group in rows[x]], 0.8 / len(kinds), kind, place)
-        axes.set_xticks(range(len(groups)), [textwrap.fill(str(group), 12) for group in groups])
+        axes.set_xticks(range(len(groups)), names)
         axes.set(ylim=(0, 104), ylabel=ylabel, xlabel="")
         axes.yaxis.grid(True)
         style.head(axes, title, style.caption(frame))

@@ -35,7 +35,8 @@ def gallery(pictures: "Mapping[str, Image]", columns: int = 6, title: str = "") 
             axes = figure.add_subplot(down, across, place + 1)
             axes.imshow(picture, interpolation="nearest")
             axes.set_title(textwrap.fill(name, 14), fontsize="small")
-            axes.set_axis_off()
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set(visible=True, color="#bbbbbb", linewidth=0.5)
         if title:
             figure.suptitle(title)
     return figure

@@ -189,13 +189,17 @@ class Map(View):
         how: dict[str, Any] = {"aspect": "auto", "origin": "lower", "interpolation": "nearest", **scale}
         image = axes.imshow(np.ma.masked_invalid(wide.to_numpy(float)), **how)
         ticks(axes, columns, rows)
-        return image, "" if _one_baseline(everything) else "change of "
+        values = [*_shown(everything), middle]
+        return image, "" if _one_baseline(everything) else "change of ", (np.nanmin(values), np.nanmax(values))
 
     def finish(self, figure: "Figure", axes: Any, drawn: Any, look: Look) -> None:
         """The colour bar."""
-        image, what = drawn
+        image, what, ends = drawn
         label = f"{what}{look.name('value')}\nwhite: {look.baseline}"
-        figure.colorbar(image, ax=list(axes), label=label).outline.set_visible(False)
+        bar = figure.colorbar(image, ax=list(axes), label=label)
+        bar.outline.set_visible(False)
+        if ends[0] < ends[1]:  # colours of values that there are
+            bar.ax.set_ylim(*ends)
 
 
 def _kinds(frame: Any, everything: Any, hue: str | None) -> Iterator[tuple[int, Any, Any]]:
