@@ -48,7 +48,7 @@ def lines(
         axes.set(xlabel=labels.get(x, x), ylabel=labels.get(y, y))
         axes.grid(True)
         style.whole_ticks(axes, frame[x])
-        style.head(axes, "", style.caption(frame) if len(drawn) == 2 else "")
+        style.head(axes, "", style.caption(frame) if len(drawn) == 2 else style.counts(frame))
         if hue:
             style.legend(figure, *axes.get_legend_handles_labels(), title=labels.get(hue, ""))
     return figure
