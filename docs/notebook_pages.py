@@ -1,0 +1,19 @@
+"""Pages of notebooks ask nothing of another server, and are searched by their prose."""
+
+import re
+
+# The only widgets are progress bars; what would draw them is fetched from a server.
+_WIDGETS = re.compile(
+    r'<script type="application/vnd\.jupyter\.widget-(?:view|state)\+json">.*?</script>'
+    r"|<script>\s*\(function\(\) \{\s*function addWidgetsRenderer\b.*?</script>",
+    re.S,
+)
+# Elements without others of their kind inside: the search plugin tells elements by their names.
+_NOT_SEARCHED = re.compile(r'<(?=pre\b|clipboard-copy\b|table [^>]*class="dataframe"|div class="jp-\w+Prompt )([\w-]+)')
+
+
+def on_page_content(html, page, config, files):
+    """Leaves out the widgets; code, outputs and tables of data are not searched."""
+    if not page.file.src_uri.endswith(".ipynb"):
+        return html
+    return _NOT_SEARCHED.sub(r'<\1 data-search-exclude="true"', _WIDGETS.sub("", html))
