@@ -1,0 +1,88 @@
+"""The paper's notebooks run as they say on LLaVA and ShareGPT4V: tiny random checkpoints, files in their formats."""
+
+import json
+import re
+import sys
+import traceback
+from pathlib import Path
+
+import matplotlib
+import nbformat
+import pytest
+
+from cmrm_interp.datasets import synthetic
+from tests.pages.surroundings import checkpoint
+from tests.support import unchecked
+from tests.vlsafe_format import write_vlsafe
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+SWITCH = re.compile(r'^# (?=MODEL, DATA, HOW = "(.+?)", FILES, GPU$)', re.M)
+N = 8
+
+
+def cells_of(name):
+    """The code cells of a notebook."""
+    read = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    return [cell.source for cell in read.cells if cell.cell_type == "code"]
+
+
+def on_checkpoints(name):
+    """Each checkpoint that a notebook names, with its cells when that line is the one that is not commented out."""
+    cells = cells_of(name)
+    (place,) = [i for i, cell in enumerate(cells) if SWITCH.search(cell)]
+    for line in SWITCH.finditer(cells[place]):
+        switched = cells[place][: line.start()] + cells[place][line.end() :]
+        fewer, found = re.subn(r"^N(, IMAGES)? = 60", rf"N\1 = {N}", switched, flags=re.M)
+        assert found == 1
+        yield line[1], [*cells[:place], fewer, *cells[place + 1 :]]
+
+
+RUNS = [(name, *run) for name in ("paper_tables", "paper_figures") for run in on_checkpoints(name)]
+
+
+@pytest.fixture
+def readers_folder(tmp_path, monkeypatch):
+    """The files that a reader has: VLSafe, XSTest and ScienceQA, in their formats."""
+    write_vlsafe(tmp_path, n=60)
+    scenes = synthetic.scenes(60, seed=3)
+    asked = list(dict.fromkeys(r.text for r in synthetic.requests("benign", "train", 90, 0)))[:60]
+    rows = "".join(f"{n},{text},homonyms,safe\n" for n, text in enumerate(asked))
+    (tmp_path / "xstest_prompts.csv").write_text(f"id,prompt,type,label\n{rows}")
+    problems = {}
+    for n, scene in enumerate(scenes):
+        (tmp_path / f"images/test/{n}").mkdir(parents=True)
+        scene.image.save(tmp_path / f"images/test/{n}/image.png")
+        problem = {"question": f"what is in picture {n} ?", "choices": ["a cat", "a dog"], "answer": n % 2}
+        problems[str(n)] = {**problem, "hint": "", "image": "image.png", "split": "test"}
+    (tmp_path / "problems.json").write_text(json.dumps(problems))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys.modules["cmrm_interp.lab"], "TOKENS", 6)  # the name itself is the function
+    matplotlib.use("agg")
+    return tmp_path
+
+
+def test_both_name_the_papers_models():
+    models = {"llava-hf/llava-1.5-7b-hf", "llava-hf/llava-1.5-13b-hf", "sharegpt4v"}
+    assert {name: {model for other, model, _ in RUNS if other == name} for name, *_ in RUNS} == {
+        "paper_tables": models,
+        "paper_figures": models,
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "model", "cells"), RUNS, ids=[f"{name}-{model}" for name, model, _ in RUNS])
+def test_every_cell_runs_on_a_checkpoint_and_a_vlsafe_file(name, model, cells, readers_folder):
+    checkpoint("llava", readers_folder / model)
+    names, failed = {"__name__": "__main__"}, []
+    with unchecked():  # as for a reader
+        for number, cell in enumerate(cells):
+            try:
+                exec(compile(cell, f"{name}, code cell {number}", "exec"), names)
+            except AssertionError as error:
+                # A random model has none of the paper's patterns, which "is a result": no later cell needs these.
+                *_, last = traceback.extract_tb(error.__traceback__)
+                assert last.filename == f"{name}, code cell {number}", "an assertion of the package"
+                failed.append(number)
+    assert names["model"].name == model
+    assert len(names["asked"]) == N
+    assert failed
