@@ -5,6 +5,7 @@ import re
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import nbformat
@@ -73,7 +74,8 @@ def test_both_name_the_papers_models():
 @pytest.mark.parametrize(("name", "model", "cells"), RUNS, ids=[f"{name}-{model}" for name, model, _ in RUNS])
 def test_every_cell_runs_on_a_checkpoint_and_a_vlsafe_file(name, model, cells, readers_folder):
     checkpoint("llava", readers_folder / model)
-    names, failed = {"__name__": "__main__"}, []
+    names: dict[str, Any] = {"__name__": "__main__"}
+    failed = []
     with unchecked():  # as for a reader
         for number, cell in enumerate(cells):
             try:
