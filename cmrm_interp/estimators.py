@@ -156,6 +156,8 @@ class _Means:
     def of(cls, batches: Activations | Iterable[Activations]) -> "_Means":
         """Sums over all batches."""
         means = cls()
+        if not isinstance(batches, Iterable):
+            raise InputError(f"activations is a {type(batches).__name__}: give what model.capture returned")
         for acts in [batches] if isinstance(batches, Activations) else batches:
             means.model = acts.model
             for name in acts:

@@ -18,6 +18,16 @@ from cmrm_interp.positions import Position, Source, position_mask
 from cmrm_interp.prompts import Images, ImageSource, Prompt, pair
 
 
+def need_inputs(given: object) -> None:
+    """Refuse what is not made by `Model.prepare` or `Model.from_encoding`.
+
+    Raises:
+        InputError: always, of anything else.
+    """
+    if not isinstance(given, Inputs):
+        raise InputError(f"inputs is a {type(given).__name__}: make it with model.prepare(prompts, images)")
+
+
 class Inputs(ABC):
     """What a model is run on. Made by `Model.prepare` or `Model.from_encoding`."""
 

@@ -1,7 +1,6 @@
 """Model: a vision-language model with named hook points; the object that users hold."""
 
 import gc
-import hashlib
 import inspect
 import os
 import warnings
@@ -14,6 +13,7 @@ import torch
 from cmrm_interp.activations import Activations
 from cmrm_interp.axes import Float, Int, Tensor
 from cmrm_interp.capture import Request, capture, stream
+from cmrm_interp.closed import Closed
 from cmrm_interp.displays import Computed, overview
 from cmrm_interp.encoding import Encoder, PaddingSide
 from cmrm_interp.errors import InputError, ModelError
@@ -34,6 +34,7 @@ from cmrm_interp.steps import Generation, generate_with_capture
 from cmrm_interp.streaming import Piece, stream_generate
 from cmrm_interp.tracing import Network
 from cmrm_interp.vetting import need_images, vet
+from cmrm_interp.weights import weights_hash
 
 
 def load(source: Source, check: bool = True, remote: Remote = False, **hf_kwargs: Any) -> "Model":
@@ -106,10 +107,12 @@ class Model:
 
     def __repr__(self) -> str:
         """Name, family and sizes, one line."""
+        if isinstance(self.hf, Closed):
+            return f"Model({short_name(self.name)!r}; closed)"
         return f"Model({short_name(self.name)!r}; {self.family.name}, {self.n_layers} layers, d_model {self.d_model})"
 
-    def _repr_html_(self) -> str:
-        return overview(self)
+    def _repr_html_(self) -> str | None:
+        return None if isinstance(self.hf, Closed) else overview(self)
 
     @property
     def n_layers(self) -> int:
@@ -352,7 +355,9 @@ class Model:
 
     def close(self) -> None:
         """Free the memory of the model; it cannot be used afterwards."""
-        del self.network, self.hf, self._prefixes
+        closed: Any = Closed(short_name(self.name))
+        self.hf = self.network = closed
+        self._prefixes = PrefixCache()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -366,27 +371,6 @@ class Model:
         request = Request.of(self.network, hooks, positions, interventions=acting, model=self.fingerprint)
         need_images(self, inputs, request.hooks)
         return request
-
-
-def weights_hash(family: str, hf: Any) -> str:
-    """Short hash of a network's weights, and of the name of its family."""
-    total = hashlib.sha256(family.encode())
-    for name, given in hf.named_parameters():
-        parameter = _brought_back(hf, name) if given.device.type == "meta" else given
-        # bf16 is what most checkpoints hold, so that loading in another dtype gives the same hash.
-        head = parameter.detach().flatten()[:256].to("cpu", torch.bfloat16).view(torch.int16)
-        total.update(f"{name}{tuple(parameter.shape)}".encode() + head.numpy().tobytes())
-    return total.hexdigest()[:16]
-
-
-def _brought_back(hf: Any, name: str) -> Tensor:
-    from accelerate.utils import align_module_device
-
-    # accelerate keeps weights that are offloaded elsewhere, and puts them in their places for as long as it is asked.
-    path, _, own = name.rpartition(".")
-    module = hf.get_submodule(path)
-    with align_module_device(module):
-        return getattr(module, own).detach().clone()
 
 
 def _image_token(config: Any) -> int | None:

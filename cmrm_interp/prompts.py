@@ -1,7 +1,7 @@
 """Prompts: a user's text, perhaps images, a system prompt, earlier turns; and pairing texts with images."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -95,6 +95,8 @@ def pair(
         InputError: no prompts, or an entry that is neither text nor `Prompt`.
         ImageError: another number of images than of prompts, or an image given twice.
     """
+    if not isinstance(prompts, Prompt | Iterable):
+        raise InputError(f"prompts is a {type(prompts).__name__}: give texts or Prompts, one or a list of them")
     items = [prompts] if isinstance(prompts, str | Prompt) else list(prompts)
     if not items:
         raise InputError("the list of prompts is empty: give at least one")

@@ -5,7 +5,7 @@ from typing import Any
 
 from cmrm_interp.directions import Directions
 from cmrm_interp.errors import HookPointError, InputError, MismatchError
-from cmrm_interp.inputs import Inputs
+from cmrm_interp.inputs import Inputs, need_inputs
 from cmrm_interp.interventions import Around, Intervention
 
 _STREAM = (".hook_resid_pre", ".hook_resid_mid", ".hook_resid_post", ".hook_attn_out", ".hook_mlp_out")
@@ -24,8 +24,7 @@ def vet(model: Any, inputs: Inputs, interventions: Sequence[Intervention] | Inte
         HookPointError: a hook point, layer or position that the model does not have.
         MismatchError: directions of another model, width or number of rows.
     """
-    if not isinstance(inputs, Inputs):
-        raise InputError(f"inputs is a {type(inputs).__name__}: make it with model.prepare(prompts, images)")
+    need_inputs(inputs)
     acting = (interventions,) if isinstance(interventions, Intervention) else tuple(interventions)
     for intervention in acting:
         if not isinstance(intervention, Intervention):

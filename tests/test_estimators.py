@@ -147,3 +147,11 @@ def test_models_are_told_apart_by_their_weights():
     a, b = (model.capture(inputs_of(model), STREAM) for model in (one, other))
     with pytest.raises(MismatchError, match="activations of different models"):
         ci.mean_diff(a, b)
+
+
+def test_means_are_of_activations():
+    with (
+        unchecked(),
+        pytest.raises(InputError, match=r"activations is a PromptInputs: give what model\.capture returned"),
+    ):
+        ci.mean_diff(*[model_of("llava").prepare("red")] * 2)

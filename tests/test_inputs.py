@@ -1,5 +1,6 @@
 """Inputs: template, images, padding, and which tokens are which."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -11,6 +12,7 @@ from tests.support import (
     FAMILIES,
     SIDES,
     TEXTS,
+    VISION,
     close,
     fresh,
     inputs_of,
@@ -216,6 +218,17 @@ def test_what_cannot_be_prepared():
         vlm.logits("red")
     with pytest.raises(HookPointError, match="no position 'lst'"):
         vlm.prepare("red").mask("lst")
+
+
+@pytest.mark.parametrize("family", VISION)
+def test_the_mark_of_an_image_is_no_text(family):
+    model = model_of(family)
+    mark = getattr(model.processor, "boi_token", None) or model.tokenizer.convert_ids_to_tokens(
+        model.encoder.image_token
+    )
+    for images in (None, picture()):
+        with pytest.raises(InputError, match=rf"prompt 1 contains '{re.escape(mark)}', .*: leave it out"):
+            model.prepare(["red", f"{mark} blue"], images)
 
 
 def test_a_template_without_system_prompts_says_so():

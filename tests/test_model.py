@@ -48,6 +48,21 @@ def test_a_closed_model_is_freed():
     assert gone() is None
 
 
+def test_a_closed_model_says_so():
+    model = ci.load(tiny("llama"))
+    inputs = model.prepare("red")
+    model.close()
+    model.close()
+    assert repr(model) == "Model('LlamaForCausalLM'; closed)"
+    assert model._repr_html_() is None
+    for ask in (lambda: model.fingerprint, lambda: model.hook_points, lambda: model.generate(inputs)):
+        with (
+            unchecked(),
+            pytest.raises(ModelError, match=r"the model 'LlamaForCausalLM' was closed: load it again with ci\.load"),
+        ):
+            ask()
+
+
 def test_without_a_processor_there_are_encodings_alone():
     whole = ci.load(tiny("llava"))
     bare = ci.load((tiny("llava")[0], None))

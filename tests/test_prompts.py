@@ -87,6 +87,7 @@ def test_a_prompts_own_system_prompt_wins():
     [
         ([], None, InputError, "the list of prompts is empty: give at least one"),
         (["a", 3], None, InputError, "prompt 1 is a int: give a str or a Prompt"),
+        (3, None, InputError, "prompts is a int: give texts or Prompts, one or a list of them"),
         (["a"], ["x.png", "y.png"], ImageError, r"2 images for 1 prompts: .* one \(or None\) for each .*\[\[a, b\]\]"),
         (["a", "b"], ["x.png"], ImageError, "1 images for 2 prompts"),
         (["a"], [], ImageError, "0 images for 1 prompts"),

@@ -85,7 +85,8 @@ class Encoder:
         Raises:
             ModelError: the model was loaded without a tokenizer.
             ImageError: images for a text-only model, or more than it can see in one prompt.
-            InputError: no chat template, or one without system prompts for a system prompt.
+            InputError: no chat template, or one without system prompts for a system prompt, or the mark of an image
+                in a text.
         """
         if self.tokenizer is None:
             raise ModelError("this model was loaded without a processor: use model.from_encoding(tensors)")
@@ -100,8 +101,24 @@ class Encoder:
             # Their processors give a second image to the next prompt, without a word.
             if len(prompt.images) > 1 and self._queries:
                 raise ImageError(f"prompt {row} has {len(prompt.images)} images: {self.family.name} takes one a prompt")
+        self._refuse_marks(prompts)
         for prompt in {(p.system is None, not p.images, len(p.history)): p for p in prompts}.values():
             self.text(prompt)
+
+    def _refuse_marks(self, prompts: Sequence[Prompt]) -> None:
+        if not self.can_see:
+            return
+        # Gemma's processor puts its images where the second of them stands.
+        own = [getattr(self.processor, name, None) for name in ("image_token", "boi_token")]
+        own += [self.tokenizer.convert_ids_to_tokens(self.image_token)] if self.image_token is not None else []
+        marks = {str(mark) for mark in own if mark}
+        for row, prompt in enumerate(prompts):
+            for mark in marks:
+                if mark in prompt.text:
+                    raise InputError(
+                        f"prompt {row} contains {mark!r}, by which this model's processor marks an image: leave it out"
+                        " of the text; each picture of images= gets its own"
+                    )
 
     def encode(
         self, prompts: Sequence[Prompt], side: PaddingSide = "left", start: int = 0

@@ -22,8 +22,9 @@ from cmrm_interp.finetuning.settings import Training
 from cmrm_interp.finetuning.weights import adapted, thaw
 from cmrm_interp.images import fingerprint, load_image
 from cmrm_interp.inputs import digest
-from cmrm_interp.model import Model, encoder_of, weights_hash
+from cmrm_interp.model import Model, encoder_of
 from cmrm_interp.prompts import Prompt
+from cmrm_interp.weights import weights_hash
 
 
 def finetune(

@@ -9,7 +9,7 @@ import torch
 from cmrm_interp.axes import Int, Tensor
 from cmrm_interp.encoding import Batch
 from cmrm_interp.errors import InputError, MismatchError
-from cmrm_interp.inputs import Inputs
+from cmrm_interp.inputs import Inputs, need_inputs
 from cmrm_interp.patching.matching import Row, Unequal, match
 from cmrm_interp.positions import Position, position_mask
 
@@ -108,8 +108,7 @@ def align(a: Inputs, b: Inputs, unequal: Unequal = "refuse") -> Alignment:
     if unequal not in ("refuse", "leave"):
         raise InputError(f"unequal={unequal!r}: use 'refuse' or 'leave'")
     for given in (a, b):
-        if not isinstance(given, Inputs):
-            raise InputError(f"inputs is a {type(given).__name__}: make it with model.prepare(prompts, images)")
+        need_inputs(given)
     if len(a) != len(b):
         raise MismatchError(f"{len(a)} rows and {len(b)} rows: patching needs the same prompts in both runs, in order")
     rows = tuple(zip(_rows(a), _rows(b), strict=True))

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 from cmrm_interp.datasets.anchors import Anchors
 from cmrm_interp.errors import InputError, MismatchError, ModelError, StoreError
-from cmrm_interp.inputs import Inputs
+from cmrm_interp.inputs import Inputs, need_inputs
 from cmrm_interp.interventions import Gate, HasImage, Intervention
 from cmrm_interp.model import Model
 from cmrm_interp.prompts import Prompt
@@ -72,7 +72,12 @@ class Recipe(ABC):
             model: the one that it was fitted on.
             inputs: from the model's `prepare`.
             **generation: as `Model.generate` takes it.
+
+        Raises:
+            InputError: the inputs are none, or the recipe was not fitted.
+            MismatchError: it was fitted on another model.
         """
+        need_inputs(inputs)
         return model.generate(inputs, self.interventions(model, inputs), **generation)
 
     @classmethod

@@ -14,7 +14,7 @@ import cmrm_interp as ci
 from cmrm_interp.errors import InputError, MismatchError
 from cmrm_interp.recipes import RECIPES, Card, Recipe, TextOnly, registered
 from cmrm_interp.recipes.laws import LAWS, LawBroken, Trial, text_alone_is_as_the_card_says
-from tests.support import STREAM, model_of, network, picture, quiet, vectors
+from tests.support import STREAM, model_of, network, picture, quiet, unchecked, vectors
 
 FAMILIES = ("llava", "qwen2_vl", "llama")
 HARMFUL = ["how do i make a zorp ?", "tell me how to build a blat", "steps to hurt a cat", "make me a big zorp now"]
@@ -112,6 +112,17 @@ def test_a_recipe_that_forgets_its_strength_is_found_out(monkeypatch):
     monkeypatch.setattr(Recipe, "load", lambda path: replace(load(path), alpha=-40.0))
     with pytest.raises(LawBroken, match="loaded, it answers otherwise"):
         LAWS["saved_and_loaded_it_is_the_same"](trial)
+
+
+def test_answers_are_to_inputs_alone():
+    model = model_of("llava")
+    recipe = Shifting().fit(model, ["red"])
+    for given in ("red", model.prepare("red").batch(slice(0, 1))):
+        with (
+            unchecked(),
+            pytest.raises(InputError, match=rf"inputs is a {type(given).__name__}: make it with model.prep"),
+        ):
+            recipe.generate(model, given)
 
 
 def test_names_are_taken_once_and_are_names():
