@@ -175,9 +175,11 @@ class _Verdict(Metric):
 
     @property
     def needs(self) -> Needs:
+        """Answers, this long."""
         return Needs(new_tokens=self.max_new_tokens)
 
     def measure(self, seen: Seen) -> Float[Tensor, " batch"]:
+        """The verdict of each answer, as its place among all verdicts."""
         answers, first = _said(seen, self.max_new_tokens)
         return torch.tensor([float(VERDICTS.index(one)) for one in self.judged.verdicts(answers, first)])
 
@@ -192,9 +194,11 @@ class _Right(Metric):
 
     @property
     def needs(self) -> Needs:
+        """Answers, this long."""
         return Needs(new_tokens=self.max_new_tokens)
 
     def measure(self, seen: Seen) -> Float[Tensor, " batch"]:
+        """Which answers are right."""
         return torch.tensor([float(one) for one in _marked(self.suite, *_said(seen, self.max_new_tokens))])
 
 

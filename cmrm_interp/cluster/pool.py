@@ -1,6 +1,7 @@
 """A pool of workers: jobs in, results out, each once, whatever worker or machine is lost on the way."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -55,15 +56,14 @@ class Pool:
         if cores < 1 or (n is not None and n < 1):
             raise InputError(f"{n} workers of {cores} cores: give at least 1 of each")
         self._ray = join(id(self), address, None if n is None else n * cores)
-        try:
+        with ExitStack() as undo:
+            undo.callback(leave, id(self))
             self._gpus = _gpus(self._ray) if gpus is None else gpus
             self.n = n or _fitting(self._ray, cores, self._gpus)
             kind = self._ray.remote(Worker).options(num_cpus=cores, num_gpus=self._gpus, max_restarts=RESTARTS)
             self._workers = [kind.remote(make) for _ in range(self.n)]
             self._crew = Crew(self._ray, self._workers)
-        except BaseException:
-            leave(id(self))
-            raise
+            undo.pop_all()
 
     def __repr__(self) -> str:
         """Number and kind of workers, one line."""

@@ -24,6 +24,7 @@ class _Waiting:
 
     @property
     def is_done(self) -> bool:
+        """Whether there is a judgement or an error."""
         return self.found is not None or self.failed is not None
 
 

@@ -64,6 +64,7 @@ class _Clean(Answerer):
         self.api = api
 
     def answer(self, prompts: Sequence[Prompt], generation: Mapping[str, Any]) -> list[Said]:
+        """Numbers of the answers that the prompts bring; no answers of its own."""
         by = self.api.answerer
         if not isinstance(by, LocalAnswerer):
             return [Said("") for _ in prompts]
@@ -71,9 +72,11 @@ class _Clean(Answerer):
         return [Said("", numbers=row) for row in clean_numbers(by.model, by.recipe, prompts, answers)]
 
     def about(self) -> Mapping[str, Any]:
+        """What there is to know of the model."""
         return self.api.answerer.about()
 
     def close(self) -> None:
+        """Nothing of its own is open."""
         return
 
 

@@ -229,12 +229,15 @@ class _Late(Answerer):
         self.made = made
 
     def answer(self, prompts: Sequence[Prompt], generation: Mapping[str, Any]) -> list[Said]:
+        """What the answerer says."""
         return self.made().answer(prompts, generation)
 
     def about(self) -> Mapping[str, Any]:
+        """What there is to know of the answerer."""
         return self.made().about()
 
     def close(self) -> None:
+        """Close it, if it was ever made."""
         for answerer in self.made.taken():
             answerer.close()
 

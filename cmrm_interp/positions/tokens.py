@@ -143,17 +143,21 @@ class _Repeated(Source):
 
     @property
     def ids(self) -> Int[Tensor, "batch pos"]:
+        """Ids of the tokens, each row repeated."""
         return self.source.ids.repeat_interleave(self.n, 0)
 
     @property
     def numbers(self) -> Int[Tensor, "batch pos"]:
+        """Numbers of the tokens, each row repeated."""
         return self.source.numbers.repeat_interleave(self.n, 0)
 
     @property
     def texts(self) -> tuple[RowText, ...]:
+        """Texts of the rows, each repeated."""
         return tuple(text for text in self.source.texts for _ in range(self.n))
 
     def id_of(self, token: str) -> int:
+        """Id of a token."""
         return self.source.id_of(token)
 
 

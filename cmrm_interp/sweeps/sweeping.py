@@ -103,6 +103,7 @@ class _Written:
 
     @classmethod
     def of(cls, store: PathLike | None, ledger: Ledger) -> "_Written":
+        """What a store holds of a sweep that was begun."""
         path = None if store is None else Path(store) / RECORDS
         if path is None or not path.exists():
             return cls(ledger, path, set())
@@ -113,6 +114,7 @@ class _Written:
         return cls(ledger, path, keys)
 
     def add(self) -> None:
+        """Write the runs that have become whole."""
         if self.path is None:
             return
         new = [key for key in range(self.ledger.header.n_runs) if key not in self.keys and self.ledger.whole(key)]

@@ -52,9 +52,11 @@ class _Proof:
         self.stem, self.calls, self.call, self.heads = stem, record.calls, call, heads
 
     def given(self, part: str | None) -> Tensor | None:
+        """What a projection was given, if it was called."""
         return self.calls[self.stem + part].given if part is not None and self.stem + part in self.calls else None
 
     def returned(self, part: str | None) -> Tensor | None:
+        """What a projection returned, if it was called."""
         return self.calls[self.stem + part].returned if part is not None and self.stem + part in self.calls else None
 
     def is_value(self, x: Tensor | None) -> bool:
