@@ -1,19 +1,21 @@
 """Tables as Markdown, LaTeX and CSV."""
 
+import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from cmrm_interp.provenance import Provenance
 from cmrm_interp.records import Record, markdown, to_frame
 from cmrm_interp.reports.answered import Answered
-from cmrm_interp.reports.origins import flat
 
 if TYPE_CHECKING:
     import pandas as pd
 
+LONG = 100
+"""Characters of a list or mapping that a cell of a CSV file holds at most."""
 _PROVENANCE = [f.name for f in fields(Provenance)]
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -65,7 +67,10 @@ def latex(text: str) -> str:
 
 
 def to_csv(records: Sequence[Record]) -> str:
-    """Records as CSV, a row each, with all of their provenance: a column a setting and a package's version.
+    """Records as CSV, a row each, with their provenance: a column a setting and a package's version.
+
+    What is long or lies deeper (the anchors of a recipe, on what its settings were chosen) is told by its length and a
+    hash, by which rows can be compared.
 
     Args:
         records: any.
@@ -95,11 +100,22 @@ def _plain(answer: Answered) -> dict[str, Any]:
 def _flat_provenance(provenance: Provenance) -> dict[str, Any]:
     plain = {name: getattr(provenance, name) for name in _PROVENANCE if name not in ("settings", "versions")}
     versions = {f"version of {name}": version for name, version in provenance.versions.items()}
-    return plain | versions | {name: _scalar(value) for name, value in flat(provenance.settings).items()}
+    return plain | versions | {name: _short(value) for name, value in _two_levels(provenance.settings)}
 
 
-def _scalar(value: Any) -> Any:
-    return json.dumps(value, default=str) if isinstance(value, list | tuple | Mapping) else value
+def _two_levels(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}.{key}", inner) for key, inner in value.items())
+        else:
+            yield name, value
+
+
+def _short(value: Any) -> Any:
+    if not isinstance(value, list | tuple | Mapping):
+        return value
+    text = json.dumps(value, default=str)
+    return text if len(text) <= LONG else f"{len(value)} values, {hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def _header(name: Any) -> str:

@@ -1,5 +1,6 @@
 """The report: tables in the order given, words under them, files, and what is refused."""
 
+import io
 import json
 import re
 from dataclasses import replace
@@ -12,6 +13,7 @@ from cmrm_interp.errors import InputError, MismatchError, StoreError
 from cmrm_interp.judges import Judgement
 from cmrm_interp.provenance import Provenance
 from cmrm_interp.reports.report import Report
+from cmrm_interp.reports.writing import to_csv
 from tests.evaluation.made import ORIGIN, graded, judged, marked, measured
 
 
@@ -275,6 +277,17 @@ def test_every_row_of_the_csv_has_its_provenance(tmp_path):
     assert (first["weights_hash"], first["version of torch"], first["dtype"]) == ("abc", 2, "float32")
     assert (first["decoding.max_new_tokens"], first["recipe.name"], first["recipe.layers"]) == (8, "CMRM", "[1, 2]")
     assert frame["n"].tolist() == [2, 2, 2]
+
+
+def test_what_is_long_is_told_in_the_csv_by_a_hash(tmp_path):
+    anchors = [f"anchor {n}" for n in range(240)]
+    recipes = [{"anchors": anchors, "chosen_on": {"budget": {"x": n}, "grid": list(range(50))}} for n in (1, 1, 2)]
+    found = [records.Record({}, "x", 1.0, 1, provenance=provenance(recipe=recipe)) for recipe in recipes]
+    frame = pd.read_csv(io.StringIO(to_csv(found)))
+    assert frame["recipe.anchors"].str.fullmatch(r"240 values, [0-9a-f]{12}").all()
+    same, as_well, other = frame["recipe.chosen_on"]
+    assert same == as_well != other
+    assert not [name for name in frame if name.startswith("recipe.chosen_on.")]
 
 
 def test_where_there_is_nothing_to_trade_off_the_document_says_so(tmp_path):
