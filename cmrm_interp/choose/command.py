@@ -96,10 +96,10 @@ def _values(part: str, text: str) -> list[Any]:
 
 def _recipe(model: Model, spec: str, anchors: str | None, varied: set[str]) -> tuple[Recipe, Any]:
     from cmrm_interp.evaluation.anchors import anchors_of
-    from cmrm_interp.evaluation.defences import defence, is_organism
+    from cmrm_interp.evaluation.defences import defence, has_chosen_settings
 
     recipe = defence(spec, model, anchors)
     if recipe is None or not recipe.savable:
         raise InputError(f"--defence {spec} has no settings that could be chosen and saved: use cmrm or cmrm-sample")
     reads = varied - recipe.applied
-    return recipe, anchors_of(anchors, is_organism(model.name)) if reads else ()
+    return recipe, anchors_of(anchors, has_chosen_settings(model.name)) if reads else ()

@@ -39,12 +39,12 @@ class Bench:
         Raises:
             InputError: none were named, and the model has none of its own.
         """
-        return anchors_of(self.source, organism=is_organism(self.model.name))
+        return anchors_of(self.source, organism=has_chosen_settings(self.model.name))
 
     @cached_property
     def chosen(self) -> Mapping[str, Any]:
         """Settings that were chosen for this model, or nothing."""
-        return chosen_settings(self.model.name) if is_organism(self.model.name) else {}
+        return chosen_settings(self.model.name) if has_chosen_settings(self.model.name) else {}
 
 
 def register(name: str) -> Callable[[Maker], Maker]:
@@ -101,8 +101,8 @@ def check_defence(spec: str | Spec) -> None:
         )
 
 
-def is_organism(source: str) -> bool:
-    """Whether a model is an organism: a folder with settings of recipes that were chosen for it."""
+def has_chosen_settings(source: str) -> bool:
+    """Whether a model is a folder with settings of recipes that were chosen for it, as organisms are."""
     return source == "organism" or (Path(source) / "recipes.json").is_file()
 
 
