@@ -1,12 +1,18 @@
 """Buttons over lessons and notebooks: open it in Colab, on Binder, or take the file.
 
-Where the repository lies is said once, in mkdocs.yml: `extra.repository: OWNER/NAME` (on GitHub; `extra.branch` if it
-is not main). Without it there is nothing that Colab and Binder could open, and the buttons are left out.
+Where the repository lies is said by the clone that the site is built from (its remote `origin`, if that is on GitHub),
+or in mkdocs.yml: `extra.repository: OWNER/NAME` (`extra.branch` if it is not main). Without either there is nothing
+that Colab and Binder could open, and the buttons are left out.
 """
 
+import re
+import shutil
+import subprocess
+from pathlib import Path
 from urllib.parse import quote
 
 COLAB = "https://colab.research.google.com/github/{repository}/blob/{branch}/{path}"
+GITHUB = re.compile(r"github\.com[:/]([^/]+/[^/]+?)(?:\.git)?/?$")
 BINDER = "https://mybinder.org/v2/gh/{repository}/{branch}?labpath={quoted}"
 
 
@@ -15,8 +21,23 @@ def on_page_content(html, page, config, files):
     path = page.file.src_uri
     if not path.endswith(".ipynb"):
         return html
-    repository = config.extra.get("repository") or ""
+    repository = config.extra.get("repository") or origin(Path(config.config_file_path).parent)
     return buttons(repository, path, config.extra.get("branch") or "main") + html
+
+
+def origin(folder: Path) -> str:
+    """``OWNER/NAME`` of a clone's remote ``origin`` on GitHub, or "" for any other.
+
+    Args:
+        folder: of the clone.
+    """
+    if shutil.which("git") is None:
+        return ""
+    asked = subprocess.run(
+        ["git", "config", "--get", "remote.origin.url"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    found = GITHUB.search(asked.stdout.strip())
+    return found[1] if found else ""
 
 
 def buttons(repository: str, path: str, branch: str = "main") -> str:

@@ -171,24 +171,34 @@ def test_binder_installs_what_is_tested():
     assert (ROOT / "binder" / "runtime.txt").read_text().strip() == "python-3.11"
 
 
-def shown(repository, path="tutorials/01_a b.ipynb"):
+def shown(repository, folder, path="tutorials/01_a b.ipynb"):
     """The page of a notebook, as the site's hook leaves it."""
     spec = importlib.util.spec_from_file_location("buttons", ROOT / "docs" / "buttons.py")
     hook = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(hook)
     page = SimpleNamespace(file=SimpleNamespace(src_uri=path))
-    config = SimpleNamespace(extra={} if repository is None else {"repository": repository})
+    extra = {} if repository is None else {"repository": repository}
+    config = SimpleNamespace(extra=extra, config_file_path=str(folder / "mkdocs.yml"))
     return hook.on_page_content("<h1>a</h1>", page, config, None)
 
 
-def test_lessons_open_elsewhere_once_the_repository_is_said():
-    page = shown("owner/name")
+def test_lessons_open_elsewhere_once_the_repository_is_said(tmp_path):
+    page = shown("owner/name", tmp_path)
     assert 'href="https://colab.research.google.com/github/owner/name/blob/main/tutorials/01_a%20b.ipynb"' in page
     assert 'href="https://mybinder.org/v2/gh/owner/name/main?labpath=tutorials%2F01_a%20b.ipynb"' in page
     assert page.endswith("<h1>a</h1>")
     for unsaid in (None, ""):
-        assert shown(unsaid) == "<h1>a</h1>"
-    assert shown("owner/name", "index.md") == "<h1>a</h1>"
+        assert shown(unsaid, tmp_path) == "<h1>a</h1>"
+    assert shown("owner/name", tmp_path, "index.md") == "<h1>a</h1>"
+
+
+@pytest.mark.parametrize("url", ["https://github.com/owner/a.name.git", "git@github.com:owner/a.name", "../elsewhere"])
+def test_the_clone_says_where_the_repository_lies(url, tmp_path):
+    for words in (["init", "-q"], ["remote", "add", "origin", url]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    page = shown(None, tmp_path)
+    assert ("/github/owner/a.name/blob/main/" in page) == ("github" in url)
+    assert page.endswith("<h1>a</h1>")
 
 
 def test_a_lesson_says_first_how_colab_gets_the_package():
