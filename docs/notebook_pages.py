@@ -2,6 +2,8 @@
 
 import re
 
+from mkdocs.exceptions import PluginError
+
 # The only widgets are progress bars; what would draw them is fetched from a server.
 _WIDGETS = re.compile(
     r'<script type="application/vnd\.jupyter\.widget-(?:view|state)\+json">.*?</script>'
@@ -9,11 +11,17 @@ _WIDGETS = re.compile(
     re.S,
 )
 # Elements without others of their kind inside: the search plugin tells elements by their names.
-_NOT_SEARCHED = re.compile(r'<(?=pre\b|clipboard-copy\b|table [^>]*class="dataframe"|div class="jp-\w+Prompt )([\w-]+)')
+_NOT_SEARCHED = re.compile(
+    r'<(?=pre\b|clipboard-copy\b|a class="anchor-link"|table [^>]*class="dataframe"|div class="jp-\w+Prompt )([\w-]+)'
+)
+_FETCHED = re.compile(r"""<(?:script|link|img)\b[^>]*(?:src|href)=["'](https?:[^"']+)|Src = '(https?:[^']+)""")
 
 
 def on_page_content(html, page, config, files):
     """Leaves out the widgets; code, outputs and tables of data are not searched."""
     if not page.file.src_uri.endswith(".ipynb"):
         return html
-    return _NOT_SEARCHED.sub(r'<\1 data-search-exclude="true"', _WIDGETS.sub("", html))
+    html = _WIDGETS.sub("", html)
+    if fetched := _FETCHED.search(html):
+        raise PluginError(f"{page.file.src_uri} would ask another server for {fetched[1] or fetched[2]}")
+    return _NOT_SEARCHED.sub(r'<\1 data-search-exclude="true"', html)

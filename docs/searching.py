@@ -5,6 +5,7 @@ A page's own ``search: boost:`` in its head stays. ``searching.js`` goes in fron
 
 from pathlib import Path
 
+from mkdocs.exceptions import PluginError
 from mkdocs.plugins import event_priority
 
 WEIGHTS = {"how-to/": 3.0, "concepts/": 2.0, "coming-from/": 1.5, "recipes/": 0.7, "tutorials/": 0.7, "notebooks/": 0.3}
@@ -32,6 +33,13 @@ ASKED = {
 """Words that people ask with and that a page has not in its headings."""
 
 WORKER = "assets/javascripts/workers/search.*.min.js"
+
+
+def on_files(files, config):
+    """Refuses words for a page that there is not."""
+    if gone := [path for path in ASKED if files.get_file_from_path(path) is None]:
+        raise PluginError(f"docs/searching.py has words for pages that there are not: {', '.join(gone)}")
+    return files
 
 
 @event_priority(100)  # before the search plugin takes the page
