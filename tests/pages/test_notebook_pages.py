@@ -13,8 +13,8 @@ LOADER = (
 VIEW = '<script type="application/vnd.jupyter.widget-view+json">\n{"model_id": "1"}\n</script>'
 
 
-def shown(html, path="tutorials/one.ipynb"):
-    return on_page_content(html, SimpleNamespace(file=SimpleNamespace(src_uri=path)), None, None)
+def shown(html, path="tutorials/one.ipynb", toc=()):
+    return on_page_content(html, SimpleNamespace(file=SimpleNamespace(src_uri=path), toc=toc), None, None)
 
 
 def test_widgets_are_left_out_and_other_scripts_stay():
@@ -35,3 +35,9 @@ def test_code_is_not_searched_and_prose_is():
 
 def test_other_pages_stay_as_they_are():
     assert shown(f"{LOADER}<pre>x</pre>", "index.md") == f"{LOADER}<pre>x</pre>"
+
+
+def test_the_table_of_contents_has_words_in_code():
+    entry = SimpleNamespace(id="is-it", title="Is it?", children=[])
+    shown('<h2 id="is-1-it">Is <code>-1</code> it?<a class="anchor-link" href="#">¶</a></h2>', toc=[entry])
+    assert (entry.id, entry.title) == ("is-1-it", "Is -1 it?")
