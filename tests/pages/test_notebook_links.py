@@ -1,26 +1,22 @@
-import importlib.util
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
-ROOT = Path(__file__).parents[2]
+from docs.notebook_links import on_page_content
+
 PLACES = ("tutorials/01_a.ipynb", "tutorials/02_b.ipynb", "concepts/positions.md")
 
 
 def shown(html, place="tutorials/01_a.ipynb"):
     """The page of a notebook that lies at a place, as the site's hook leaves it."""
-    spec = importlib.util.spec_from_file_location("notebook_links", ROOT / "docs" / "notebook_links.py")
-    hook = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hook)
     files = Files([File(path, "src", "site", use_directory_urls=True) for path in PLACES])
     for file in files:
         if file.src_uri.endswith(".ipynb"):  # as the notebooks' plugin says where they go
             file.url = f"{file.src_uri.removesuffix('.ipynb')}/"
     page = SimpleNamespace(file=files.get_file_from_path(place) or SimpleNamespace(src_uri=place))
-    return hook.on_page_content(html, page, None, files)
+    return on_page_content(html, page, None, files)
 
 
 def test_a_link_of_a_lesson_to_a_file_is_one_to_its_page():
