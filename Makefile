@@ -10,7 +10,7 @@ EXECUTED := executed
 define execute
 	rm -rf $(EXECUTED)/$(1) && mkdir -p $(EXECUTED)/$(1) && ln -sfn ../data $(EXECUTED)/data
 	cp $(1)/*.ipynb $(EXECUTED)/$(1)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -o addopts= -n 2 --nbmake --overwrite --nbmake-timeout=600 $(EXECUTED)/$(1)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -o addopts= -n 2 --nbmake --overwrite --nbmake-timeout=600 --durations=5 $(EXECUTED)/$(1)
 endef
 
 .DEFAULT_GOAL := help
