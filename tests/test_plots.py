@@ -169,6 +169,13 @@ def test_a_cell_without_a_value_stays_empty():
     assert array.mask.tolist() == [[False, False], [True, False]]
 
 
+@pytest.mark.parametrize(("values", "whole"), [((0, 1), True), ((False, True), True), ((0.0, 0.5), False)])
+def test_a_map_of_yes_and_no_has_a_bar_with_these_two(values, whole):
+    frame = pd.DataFrame({"layer": [0, 1], "head": [0, 0], "value": values})
+    marks = plots.heatmap(frame, "head", "layer").axes[1].get_yticks()
+    assert (list(marks) == [0, 1]) == whole
+
+
 def test_nothing_is_left_open_or_changed(rows):
     before = plt.rcParams["font.size"]
     plots.rates(rows, "defence")

@@ -49,8 +49,21 @@ def heatmap(
         image = colours(axes, wide.to_numpy(float), labels.get(x, x), labels.get(y, y))
         ticks(axes, list(wide.columns), list(wide.index))
         style.head(axes, title, style.counts(frame))
-        figure.colorbar(image, ax=axes, label=labels.get(value, value)).outline.set_visible(False)
+        bar(figure, image, labels.get(value, value))
     return figure
+
+
+def bar(figure: "Figure", image: Any, label: str) -> None:
+    """A colour bar beside a map; of a map of yes and no, with these two alone.
+
+    Args:
+        figure: that has the map.
+        image: the map, as matplotlib drew it.
+        label: what the colours say.
+    """
+    binary = set(np.unique(image.get_array().compressed())) <= {0, 1}
+    drawn = figure.colorbar(image, ax=image.axes, label=label, ticks=[0, 1] if binary else None)
+    drawn.outline.set_visible(False)
 
 
 def colours(

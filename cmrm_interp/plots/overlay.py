@@ -99,7 +99,7 @@ def word_grid(
         image = heat.colours(axes, values.astype(float), labels.get(x, x), labels.get(y, y))
         heat.ticks(axes, columns, rows, most=max(len(columns), len(rows)))
         _write(axes, words, image, size=_font(width, words))
-        figure.colorbar(image, ax=axes, label=labels.get(value, value)).outline.set_visible(False)
+        heat.bar(figure, image, labels.get(value, value))
     return figure
 
 
