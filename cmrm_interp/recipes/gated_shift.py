@@ -185,9 +185,11 @@ def closed_loop(model: Model, shown: Inputs, bare: Inputs) -> Directions:
         bare: those whose mean state is the target, at every block.
     """
     vectors: dict[str, Float[Tensor, " d_model"]] = {}
-    for hook in (HOOK.format(layer) for layer in range(model.n_layers)):
+    targets = model.capture(bare, [HOOK.format(layer) for layer in range(model.n_layers)], -1)
+    for hook, target in targets.items():
         edits = [Subtract(Directions(dict(vectors)), 1.0, -1)] if vectors else []
-        vectors[hook] = mean_diff(model.stream(shown, hook, -1, edits), model.stream(bare, hook, -1))[hook]
+        moved = model.stream(shown, hook, -1, edits)
+        vectors[hook] = mean_diff(moved, replace(targets, tensors={hook: target}))[hook]
     return Directions(vectors, rows="one", model=model.fingerprint, method="closed-loop mean difference")
 
 
