@@ -260,8 +260,8 @@ def test_nothing_is_loaded_before_it_is_needed_and_then_once(model, monkeypatch,
         one.api.close()
     assert shared.hf is not None
     defences[2].api.close()
-    with pytest.raises(AttributeError):
-        shared.hf  # noqa: B018
+    with pytest.raises(ModelError, match="was closed"):
+        shared.hf.config  # noqa: B018
     with pytest.raises(InputError, match="cmrm/a/b was closed: make it again"):
         defences[2].api.ready()
 

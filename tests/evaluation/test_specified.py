@@ -4,6 +4,7 @@ import gc
 
 import pytest
 
+from cmrm_interp.closed import Closed
 from cmrm_interp.errors import InputError
 from cmrm_interp.evaluation import loaded, specified
 from cmrm_interp.evaluation.specified import Asked, evaluate_specs
@@ -16,7 +17,7 @@ SUITE = ("organism:name=harmful-blank,n=2",)
 
 def in_memory() -> int:
     gc.collect()
-    return sum(isinstance(one, Model) and "hf" in vars(one) for one in gc.get_objects())
+    return sum(isinstance(one, Model) and not isinstance(one.hf, Closed) for one in gc.get_objects())
 
 
 def test_a_model_its_backbone_and_the_judges_are_freed_before_the_next_is_loaded(tmp_path, monkeypatch):
