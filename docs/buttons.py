@@ -8,6 +8,7 @@ that Colab and Binder could open, and the buttons are left out.
 import re
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
@@ -25,6 +26,7 @@ def on_page_content(html, page, config, files):
     return buttons(repository, path, config.extra.get("branch") or "main") + html
 
 
+@cache  # the same for every page
 def origin(folder: Path) -> str:
     """``OWNER/NAME`` of a clone's remote ``origin`` on GitHub, or "" for any other.
 

@@ -42,10 +42,10 @@ def test_the_fingerprint_does_not_depend_on_the_dtype():
 def test_a_closed_model_is_freed():
     model = ci.load(tiny("llama"))
     model.generate(model.prepare("red"), max_new_tokens=2)
-    gone = weakref.ref(model.hf)
+    gone = [weakref.ref(model.hf), weakref.ref(model.network)]
     model.close()
     gc.collect()
-    assert gone() is None
+    assert [one() for one in gone] == [None, None]
 
 
 def test_a_closed_model_says_so():

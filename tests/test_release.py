@@ -4,7 +4,6 @@ Nothing is downloaded: the build runs with the hatchling that is here, the packa
 dependencies, and those are seen from this environment, but for this package's own editable install.
 """
 
-import importlib.util
 import json
 import os
 import re
@@ -20,6 +19,7 @@ from types import SimpleNamespace
 import pytest
 
 import cmrm_interp as ci
+from docs.buttons import on_page_content
 
 pytest.importorskip("hatchling", reason="needs hatchling to build without a download")
 
@@ -173,13 +173,10 @@ def test_binder_installs_what_is_tested():
 
 def shown(repository, folder, path="tutorials/01_a b.ipynb"):
     """The page of a notebook, as the site's hook leaves it."""
-    spec = importlib.util.spec_from_file_location("buttons", ROOT / "docs" / "buttons.py")
-    hook = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hook)
     page = SimpleNamespace(file=SimpleNamespace(src_uri=path))
     extra = {} if repository is None else {"repository": repository}
     config = SimpleNamespace(extra=extra, config_file_path=str(folder / "mkdocs.yml"))
-    return hook.on_page_content("<h1>a</h1>", page, config, None)
+    return on_page_content("<h1>a</h1>", page, config, None)
 
 
 def test_lessons_open_elsewhere_once_the_repository_is_said(tmp_path):

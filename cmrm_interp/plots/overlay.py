@@ -57,8 +57,7 @@ def over_image(
         if words is not None:
             _write(covered, words, drawn, size=_font(side / values.shape[1], words))
         style.head(plain, title, style.counts(frame))
-        named = (labels or {}).get(value, value)
-        figure.colorbar(drawn, ax=covered, label=named).outline.set_visible(False)
+        heat.bar(figure, drawn, (labels or {}).get(value, value))
     return figure
 
 

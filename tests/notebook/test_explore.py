@@ -1,9 +1,6 @@
 """The explorer: driven by its widgets' values here, and by a hand on a slider in a real browser."""
 
 import asyncio
-import importlib.util
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +8,7 @@ import torch
 import cmrm_interp as ci
 from cmrm_interp.errors import InputError, MismatchError
 from cmrm_interp.notebook.debounce import Debounced
+from docs import screenshots
 from tests.support import vectors
 
 HOW = {"max_new_tokens": 4}
@@ -127,21 +125,11 @@ def test_only_the_last_of_many_moves_is_answered():
     assert calls == ["answered"] * 2
 
 
-def browser():
-    """The module that starts JupyterLab and a browser."""
-    path = Path(__file__).parents[2] / "docs" / "screenshots.py"
-    spec = importlib.util.spec_from_file_location("screenshots", path)
-    module = sys.modules["screenshots"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.slow
 @pytest.mark.xdist_group("browser")
 def test_in_a_browser_the_answer_follows_the_slider():
     pytest.importorskip("playwright.sync_api", reason="needs playwright")
     pytest.importorskip("jupyterlab", reason="needs jupyterlab")
-    screenshots = browser()
     if screenshots.chromium() is None:
         pytest.skip("needs Chromium: there is none on the PATH")
     with screenshots.explorer() as found:
